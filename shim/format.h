@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * format.h - the live file and the dump: one layout, the only bridge to report/.
+ *
+ * Idea: the shim keeps its account in a small file in memory. A dump is the used
+ * part of the same layout, frozen; a recording (.tide) is dumps one after another.
+ *
+ *      0                 header_bytes            offset of region k
+ *      +----------------+-----------------------+----- ... -+------------------+
+ *      | tp_file_header | region rows           |           | records          |
+ *      |  total_bytes   | {kind, record_bytes,  |           | of one kind, each|
+ *      |  n_regions     |  count, offset} x n   |           | record_bytes long|
+ *      +----------------+-----------------------+----- ... -+------------------+
+ *      `------------------------ total_bytes: here the next dump begins -------'
+ *
+ * Holds always:
+ *   - every number is little-endian and of fixed width;
+ *   - offsets count from the header of the dump that they stand in;
+ *   - a row counts only when n_regions covers it: rows are filled first, counted
+ *     last, so that a kill between two stores leaves a readable file;
+ *   - a kind may have several rows (the thread slots grow in pieces); a reader adds
+ *     them up, skips kinds it does not know, and reads the first record_bytes it
+ *     knows of a longer record (fields are only ever added at the end);
+ *   - nothing in the file is ever trusted for memory safety, by writer or reader.
+ *
+ * tidepool-dump(5) mirrors this page. Knows nothing of: pool, shim, report.
+ */
+#ifndef TP_SHIM_FORMAT_H
+#define TP_SHIM_FORMAT_H
+
+#include <assert.h>
+#include <stdint.h>
+
+enum {
+    TP_FORMAT_VERSION = 1,
+    TP_FORMAT_REGIONS = 120,      // rows that a live file has room for
+    TP_FORMAT_POOL_CLASSES = 48,  // size classes of the pools
+    TP_FORMAT_LARGE = 48,         // the class index of blocks above the pools
+    TP_FORMAT_CLASSES = 49,       // both together
+    TP_FORMAT_BUCKETS = 160,      // of a latency histogram
+    TP_FORMAT_NAME = 16,          // bytes of a thread's name, as the kernel has it
+};
+
+#define TP_FORMAT_MAGIC "TIDEPOOL"
+
+enum tp_file_state {
+    TP_FILE_LIVE = 1,  // mapped by a process, or left behind by one that was killed
+    TP_FILE_DUMP = 2,  // frozen and whole
+};
+
+enum tp_file_flags {
+    TP_FILE_LOST_COUNTS = 1,  // some thread's counters could not be kept in the file
+};
+
+enum tp_dump_reason {  // of a dump; 0 in a live file
+    TP_REASON_EXIT = 1,
+    TP_REASON_SIGNAL = 2,
+    TP_REASON_INTERVAL = 3,
+    TP_REASON_REQUEST = 4,  // tidepool dump PID
+    TP_REASON_KILLED = 5,   // made by the reader from an orphaned live file
+};
+
+/* Stands at byte 0 of a live file and of each dump; the region rows follow. */
+struct tp_file_header {
+    char magic[8];          // TP_FORMAT_MAGIC, not terminated
+    uint32_t version;       // TP_FORMAT_VERSION
+    uint32_t header_bytes;  // of this struct: where the rows begin
+    uint64_t total_bytes;   // of this dump, header included; grows in a live file
+    uint32_t state;         // enum tp_file_state
+    uint32_t reason;        // enum tp_dump_reason
+    uint32_t flags;         // enum tp_file_flags
+    uint32_t row_bytes;     // of one region row
+    uint32_t n_regions;     // rows that count
+    uint32_t reserved0;
+    uint64_t sequence;        // of this dump in its process, from 0
+    uint64_t time_unix_ns;    // when the dump was made; last refresh of a live file
+    uint64_t monotonic_ns;    // the same instant on CLOCK_MONOTONIC
+    uint64_t ticks;           // the same instant on the cycle counter
+    uint64_t rss_bytes;       // resident set of the process then; 0 in a live file
+    uint64_t rss_peak_bytes;  // its high-water mark; 0 in a live file
+    uint8_t reserved1[32];
+};
+static_assert(sizeof(struct tp_file_header) == 128, "the header is part of the format");
+
+enum tp_region_kind {
+    TP_REGION_PROCESS = 1,  // one struct tp_process_record
+    TP_REGION_EXE = 2,      // bytes: path of the executable, not terminated
+    TP_REGION_COMMAND = 3,  // bytes: the arguments, each ended by a NUL
+    TP_REGION_CLASSES = 4,  // struct tp_class_record, one a size class, in order
+    TP_REGION_TOTALS = 5,   // one struct tp_totals_record
+    TP_REGION_THREADS = 6,  // struct tp_thread_slot
+    TP_REGION_ENDED = 7,    // struct tp_ended_record
+    TP_REGION_LATENCY = 8,  // struct tp_latency_record; several may share one name
+};
+
+struct tp_region {
+    uint32_t kind;          // enum tp_region_kind
+    uint32_t record_bytes;  // 1 for the kinds that are bytes
+    uint64_t count;         // records
+    uint64_t offset;        // of the first, from the header; a multiple of 8
+    uint64_t reserved;
+};
+static_assert(sizeof(struct tp_region) == 32, "the rows are part of the format");
+
+enum tp_process_flags {
+    TP_PROCESS_INERT = 1,     // loaded, but the program's own malloc serves it
+    TP_PROCESS_FORKED = 2,    // began as a fork of parent_pid, without exec
+    TP_PROCESS_NO_RANGE = 4,  // no address space for the pools: all blocks are large
+    TP_PROCESS_NO_FILE = 8,   // the account is in anonymous memory: lost on SIGKILL
+};
+
+/* Who the process is; written once, before the file can be found. */
+struct tp_process_record {
+    uint32_t pid;
+    uint32_t ppid;   // at start
+    uint32_t flags;  // enum tp_process_flags
+    uint32_t page_bytes;
+    uint64_t start_unix_ns;  // when the library started in it
+    uint64_t start_monotonic_ns;
+    uint64_t start_ticks;    // cycle counter at the same instant
+    uint64_t start_jiffies;  // field 22 of /proc/PID/stat: names a process for ever
+    uint8_t boot_id[16];     // of the kernel that ran it
+    char name[64];           // last part of the executable's path, terminated
+    char host[64];           // terminated
+    uint64_t inherited_allocations;  // counted before a fork made this process:
+    uint64_t inherited_frees;        // part of the counters, not of its own doing
+    uint64_t inherited_bytes;        // live bytes at that moment
+    uint8_t reserved[40];
+};
+static_assert(sizeof(struct tp_process_record) == 256, "format");
+
+/* One size class of the pools. The reader needs nothing of the pool's arithmetic. */
+struct tp_class_record {
+    uint64_t size_bytes;  // of every block
+    uint64_t slabs;       // in use now
+    uint64_t slab_bytes;  // address space of those slabs
+};
+static_assert(sizeof(struct tp_class_record) == 24, "format");
+
+/*
+ * What belongs to no thread. The peak of live (usable) bytes P:
+ *   peak_single              exact maximum while one thread ran;
+ *   peak_low <= P            and P <= max(peak_single, peak_high) always;
+ *   exact when               peak_single >= peak_high.
+ * `net` misses what running threads have not flushed: live bytes are always the sum
+ * of the slots; a reader of a live file raises the peak by the open epochs of the
+ * slots (see tp_thread_slot).
+ */
+struct tp_totals_record {
+    int64_t net;            // live bytes as of every thread's last flush
+    int64_t slack;          // sum of the threads' flush limits: net's error bound
+    int64_t peak_single;    // see above
+    int64_t peak_low;       // see above; counts only flushes with several threads
+    int64_t peak_high;      // see above; counts only flushes with several threads
+    int64_t peak_estimate;  // best guess for P: highest net + high at any flush
+    uint64_t peak_ticks;    // cycle counter when peak_estimate was last raised
+    uint32_t threads_running;
+    uint32_t threads_started;
+    uint64_t foreign_frees;    // pointers given to free that were not ours
+    uint64_t range_bytes;      // address space reserved for the pools
+    uint64_t committed_bytes;  // of it, made accessible
+    uint64_t empty_bytes;      // slabs that hold no block and wait to be used or purged
+    uint64_t large_bytes;      // mapped for the allocator behind the pools
+    uint64_t self_bytes;       // Tidepool's own memory: descriptors, heaps, this file
+    uint64_t purged_bytes;     // given back to the kernel so far, cumulative
+    uint64_t ended_total;      // threads ended, including those without a record
+    uint8_t reserved[64];
+};
+static_assert(sizeof(struct tp_totals_record) == 192, "format");
+
+enum tp_slot_state {
+    TP_SLOT_FREE = 0,     // never used
+    TP_SLOT_RUNNING = 1,  // a thread counts here
+    TP_SLOT_PARKED = 2,   // its thread ended; the counters stay
+    TP_SLOT_SHARED = 3,   // threads that have no slot of their own, under a lock
+};
+
+enum tp_entry {  // entry points, in the order of interface.md section 4
+    TP_ENTRY_MALLOC = 0,
+    TP_ENTRY_CALLOC = 1,
+    TP_ENTRY_REALLOC = 2,
+    TP_ENTRY_REALLOCARRAY = 3,
+    TP_ENTRY_ALIGNED_ALLOC = 4,
+    TP_ENTRY_POSIX_MEMALIGN = 5,
+    TP_ENTRY_MEMALIGN = 6,
+    TP_ENTRY_VALLOC = 7,
+    TP_ENTRY_PVALLOC = 8,
+    TP_ENTRIES = 9,
+};
+
+struct tp_taken {  // one line of the malloc side
+    uint64_t allocations;
+    uint64_t requested_bytes;
+};
+
+struct tp_thread_sums {  // a thread's figures as the report gives them
+    uint64_t allocations;
+    uint64_t frees;
+    uint64_t requested_bytes;
+    uint64_t allocated_bytes;
+    uint64_t freed_bytes;
+    uint64_t remote_frees;
+};
+
+/*
+ * One thread's counters. Only its thread writes them (a shared slot: under a lock).
+ *
+ * Derived, never stored: allocated bytes = sum(taken[c].allocations * class size)
+ * + large_allocated_bytes; freed bytes likewise from frees[]; calls of malloc =
+ * all allocations - (calls[e] - failed[e] over the other allocating entries, where
+ * the reallocs that moved or began a block count) + failed[MALLOC]; calls of free =
+ * all frees - realloc_moved - realloc_freed.
+ *
+ * Peak: x = high - room is the net since this thread's last flush, max(high, x) the
+ * highest it has been. With one thread running the true peak is
+ * max(peak_single, net + max(high, x)).
+ *
+ * A slot outlives its thread: the next thread goes on counting in it. What the
+ * running thread did itself = counters - base[epoch & 1].
+ */
+struct tp_thread_slot {
+    int64_t room;    // bytes to the epoch's highest net; negative above it
+    int64_t width;   // a free with (uint64_t)room > (uint64_t)width must look closer
+    int64_t high;    // highest net of this epoch, as far as known
+    int64_t limit;   // this thread flushes when |net| passes it
+    uint32_t state;  // enum tp_slot_state
+    uint32_t tid;
+    uint64_t epoch;       // raised by one when a thread ends: commits its ended record
+    uint64_t started_ns;  // CLOCK_MONOTONIC
+    uint64_t remote_frees;              // of blocks that belong to another thread
+    uint64_t frees[TP_FORMAT_CLASSES];  // per class; [TP_FORMAT_LARGE] is large
+    struct tp_taken taken[TP_FORMAT_CLASSES];
+    uint64_t large_allocated_bytes;  // usable bytes, growth in place included
+    uint64_t large_freed_bytes;      // usable bytes, shrinking in place included
+    uint64_t calls[TP_ENTRIES];      // calls[TP_ENTRY_MALLOC] is not counted: 0
+    uint64_t failed[TP_ENTRIES];     // calls that returned no memory
+    uint64_t realloc_in_place;       // reallocs that kept the address
+    uint64_t realloc_moved;          // one allocation and one free each
+    uint64_t realloc_fresh;          // realloc(NULL, n) that gave a block
+    uint64_t realloc_freed;          // realloc(p, 0)
+    uint64_t zeroed_for_free;        // callocs that found the memory clean
+    char name[TP_FORMAT_NAME];       // terminated
+    struct tp_thread_sums base[2];   // the slot's sums when the thread began
+    uint8_t reserved[496];
+};
+static_assert(sizeof(struct tp_thread_slot) == 2048, "format");
+
+/*
+ * A thread that ended. Counts only while slots[slot].epoch > epoch: that one store
+ * takes the figures from the running thread to this record. Threads that found no
+ * record are the difference between the slots' sums and everything recorded.
+ */
+struct tp_ended_record {
+    uint32_t slot;  // index over all slots, in file order
+    uint32_t tid;
+    uint64_t epoch;
+    uint64_t started_ns;
+    uint64_t ended_ns;
+    char name[TP_FORMAT_NAME];
+    struct tp_thread_sums sums;
+    uint8_t reserved[32];
+};
+static_assert(sizeof(struct tp_ended_record) == 128, "format");
+
+/*
+ * How long one kind of operation took, in ticks of the cycle counter. The buckets
+ * are log-linear with four steps an octave:
+ *   bucket(t) = t                                        for t < 4
+ *             = 4 * (log2(t) - 1) + ((t >> (log2(t) - 2)) & 3)   above,
+ * so bucket b >= 4 holds [ (4 + b%4) << (b/4 - 1), (5 + b%4) << (b/4 - 1) ); the
+ * last one holds everything above it. A record whose count is 0 has no min.
+ */
+struct tp_latency_record {
+    char name[TP_FORMAT_NAME];  // "refill", "new_slab", ...
+    uint64_t count;
+    uint64_t total_ticks;
+    uint64_t min_ticks;
+    uint64_t max_ticks;
+    uint64_t reserved[2];
+    uint64_t buckets[TP_FORMAT_BUCKETS];
+};
+static_assert(sizeof(struct tp_latency_record) == 1344, "format");
+
+#endif
