@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check.c - what is on the books of check=on, and the bytes that tell on writers.
+ */
+#include "pool/check.h"
+
+#include "pool/slab.h"
+
+#include <string.h>
+
+enum {
+    NEVER = 0,           // no block has begun here
+    FREED = 0x7fffffff,  // else: 1 + what the program asked for
+    PAST_END = 0xa5,     // fills what was not asked for
+    AFTER_FREE = 0xdf,   // fills a freed block behind its link
+    LINK = sizeof(struct tp_block),
+};
+
+static struct {
+    _Atomic(int32_t) *asked; // by (p - zone) / TP_MIN_ALIGN
+} check;
+
+bool tp_check_open(void)
+{
+    size_t units = (size_t)(tp_range.end - tp_range.zone) / TP_MIN_ALIGN;
+    if (tp_range.span) check.asked = tp_os_map(units * sizeof(*check.asked));
+    return check.asked != NULL;
+}
+
+bool tp_check_is_on(void)
+{
+    return check.asked != NULL;
+}
+
+static _Atomic(int32_t) *entry_of(const void *p)
+{
+    return &check.asked[(size_t)((const char *)p - tp_range.zone) / TP_MIN_ALIGN];
+}
+
+/* Offset of the first byte that is not `filler`, or `end`. */
+static size_t first_change(const void *p, size_t begin, size_t end, uint8_t filler)
+{
+    const uint8_t *bytes = p;
+    while (begin < end && bytes[begin] == filler) begin++;
+    return begin;
+}
+
+void tp_check_taken(void *p, size_t size, size_t bytes)
+{
+    _Atomic(int32_t) *entry = entry_of(p);
+    if (atomic_load_explicit(entry, memory_order_relaxed) == FREED) {
+        size_t at = first_change(p, LINK, bytes, AFTER_FREE);
+        if (at < bytes)
+            tp_die("write after free: byte %lu of the %lu-byte block at %p has changed",
+                (unsigned long)at, (unsigned long)bytes, p);
+    }
+    memset((char *)p + size, PAST_END, bytes - size);
+    atomic_store_explicit(entry, (int32_t)size + 1, memory_order_relaxed);
+}
+
+void tp_check_freed(void *p, size_t bytes)
+{
+    int32_t asked = atomic_exchange_explicit(entry_of(p), FREED, memory_order_relaxed);
+    if (asked == FREED) tp_die("double free of the %lu-byte block at %p",
+        (unsigned long)bytes, p);
+    if (asked == NEVER) tp_die("invalid free of %p: no block was given out there", p);
+    size_t size = (size_t)asked - 1;
+    size_t at = first_change(p, size, bytes, PAST_END);
+    if (at < bytes)
+        tp_die("write past the end: byte %lu of the block of %lu bytes at %p has changed",
+            (unsigned long)at, (unsigned long)size, p);
+    memset((char *)p + LINK, AFTER_FREE, bytes - LINK);
+}
+
+void tp_check_forget(const void *start, size_t bytes)
+{
+    _Atomic(int32_t) *entry = entry_of(start);
+    for (size_t i = 0; i < bytes / TP_MIN_ALIGN; i++)
+        atomic_store_explicit(&entry[i], NEVER, memory_order_relaxed);
+}
+
+size_t tp_check_asked(const void *p)
+{
+    int32_t asked = atomic_load_explicit(entry_of(p), memory_order_relaxed);
+    return asked == FREED || asked == NEVER ? 0 : (size_t)asked - 1;
+}

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * depot.c - the shared store of empty runs, and who gets new address space.
+ *
+ * Runs are kept by order and never split or joined: a run of another order costs
+ * address space only, because what lies idle is purged. Dirty runs are reused first,
+ * newest first; the oldest wait at the other end for the purge. Slabs grow from the
+ * near end of the range, extents of large blocks from the far end.
+ *
+ * Fork: a child of a process with several threads may have copied these lists in the
+ * middle of a change, page by page, even while the lock looked free. It forgets them:
+ * that costs it addresses, not memory. No lock is held across fork.
+ */
+#include "pool/counters.h"
+#include "pool/slab.h"
+
+enum {
+    AREA = 2 * 1024 * 1024,
+    STEP_LEAST = 1024 * 1024, // of slabs made accessible at once
+    STEP_MOST = 32 * 1024 * 1024,
+    DESCRIPTOR_STEP = 64 * 1024, // descriptors of 32 MiB of slabs
+    PURGE_BATCH = 16,            // runs taken out of the lock's reach at once
+};
+
+struct list {
+    struct tp_slab *newest;
+    struct tp_slab *oldest;
+};
+
+static struct {
+    struct tp_lock lock;
+    struct list dirty[TP_ORDERS];
+    struct list clean[TP_ORDERS];
+    char *low;            // next slab
+    char *low_ready;      // accessible up to here
+    char *high;           // lowest extent
+    char *described_low;  // descriptors are writable below this slab address
+    char *described_high; // and from this extent address on
+} depot;
+
+uint32_t tp_fork_era;
+
+static void push(struct list *list, struct tp_slab *slab)
+{
+    slab->prev = NULL;
+    slab->next = list->newest;
+    *(list->newest ? &list->newest->prev : &list->oldest) = slab;
+    list->newest = slab;
+}
+
+static void unlink(struct list *list, struct tp_slab *slab)
+{
+    *(slab->prev ? &slab->prev->next : &list->newest) = slab->next;
+    *(slab->next ? &slab->next->prev : &list->oldest) = slab->prev;
+    slab->next = slab->prev = NULL;
+}
+
+static size_t run_bytes(unsigned order)
+{
+    return (size_t)TP_GRANULE << order;
+}
+
+static void open_once(void)
+{
+    if (depot.low) return;
+    depot.low = depot.low_ready = depot.described_low = tp_range.zone;
+    depot.high = depot.described_high = tp_range.end;
+}
+
+/* Makes the descriptors of [start, end) writable; both granule aligned. */
+static bool describe(const char *start, const char *end)
+{
+    struct tp_slab *first = tp_slab_at(start);
+    size_t from = (size_t)((char *)first - tp_range.base);
+    size_t count = (size_t)(end - start) / TP_GRANULE;
+    size_t to = tp_align_up(from + count * sizeof(struct tp_slab), tp_os_page());
+    from &= ~(tp_os_page() - 1);
+    atomic_fetch_add_explicit(
+        &tp_account.totals.self_bytes, to - from, memory_order_relaxed);
+    return tp_os_commit(tp_range.base + from, to - from);
+}
+
+/* Makes slabs up to `end` usable; steps grow with what is in use. */
+static bool make_ready(const char *end)
+{
+    if (end <= depot.low_ready) return true;
+    size_t used = (size_t)(depot.low_ready - tp_range.zone);
+    size_t step = tp_align_up(used / 8, STEP_LEAST);
+    if (step < STEP_LEAST) step = STEP_LEAST;
+    if (step > STEP_MOST) step = STEP_MOST;
+    size_t need = (size_t)(end - depot.low_ready);
+    if (step < need) step = tp_align_up(need, STEP_LEAST);
+    if (step > (size_t)(depot.high - depot.low_ready))
+        step = (size_t)(depot.high - depot.low_ready);
+
+    char *ready = depot.low_ready + step;
+    while (depot.described_low < ready) {
+        char *next = depot.described_low +
+            DESCRIPTOR_STEP / sizeof(struct tp_slab) * TP_GRANULE;
+        if (next > tp_range.end) next = tp_range.end;
+        if (!describe(depot.described_low, next)) return false;
+        depot.described_low = next;
+    }
+    if (!tp_os_commit(depot.low_ready, step)) return false;
+    depot.low_ready = ready;
+    atomic_fetch_add_explicit(
+        &tp_account.totals.committed_bytes, step, memory_order_relaxed);
+    return true;
+}
+
+/* Cuts the next run, aligned to its size; granules skipped go to the clean lists. */
+static struct tp_slab *cut(unsigned order)
+{
+    if (!tp_range.span) return NULL;
+    open_once();
+    size_t bytes = run_bytes(order);
+    char *start = (char *)tp_align_up((uintptr_t)depot.low, bytes);
+    if (start + bytes > depot.high || start + bytes < start) return NULL;
+    if (!make_ready(start + bytes)) return NULL;
+
+    while (depot.low < start) {
+        struct tp_slab *skipped = tp_slab_at(depot.low);
+        unsigned granule = (unsigned)((uintptr_t)depot.low >> TP_GRANULE_SHIFT);
+        skipped->order = (uint8_t)__builtin_ctz(granule);
+        skipped->fresh = true;
+        push(&depot.clean[skipped->order], skipped);
+        depot.low += run_bytes(skipped->order);
+    }
+    depot.low = start + bytes;
+    struct tp_slab *slab = tp_slab_at(start);
+    slab->order = (uint8_t)order;
+    slab->fresh = true;
+    return slab;
+}
+
+struct tp_slab *tp_depot_take(unsigned order)
+{
+    tp_lock_enter(&depot.lock);
+    struct tp_slab *slab = depot.dirty[order].newest;
+    if (slab) {
+        unlink(&depot.dirty[order], slab);
+        atomic_fetch_sub_explicit(
+            &tp_account.totals.empty_bytes, run_bytes(order), memory_order_relaxed);
+    } else if ((slab = depot.clean[order].newest)) {
+        unlink(&depot.clean[order], slab);
+    } else {
+        slab = cut(order);
+    }
+    tp_lock_leave(&depot.lock);
+    return slab;
+}
+
+void tp_depot_put(struct tp_slab *slab)
+{
+    tp_slab_set_owner(slab, 0);
+    slab->fresh = false;
+    slab->local = NULL;
+    slab->carved = 0;
+    slab->emptied_ticks = tp_os_ticks();
+    tp_lock_enter(&depot.lock);
+    push(&depot.dirty[slab->order], slab);
+    tp_lock_leave(&depot.lock);
+    atomic_fetch_add_explicit(
+        &tp_account.totals.empty_bytes, run_bytes(slab->order), memory_order_relaxed);
+}
+
+/* Purges up to one batch of runs of `order`; returns the bytes given back. */
+static size_t purge_batch(unsigned order, uint64_t before)
+{
+    struct tp_slab *batch[PURGE_BATCH];
+    unsigned n = 0;
+    tp_lock_enter(&depot.lock);
+    struct list *dirty = &depot.dirty[order];
+    while (n < PURGE_BATCH && dirty->oldest && dirty->oldest->emptied_ticks <= before) {
+        batch[n] = dirty->oldest;
+        unlink(dirty, batch[n++]);
+    }
+    tp_lock_leave(&depot.lock);
+
+    for (unsigned i = 0; i < n; i++)
+        batch[i]->fresh = tp_os_purge(tp_slab_start(batch[i]), run_bytes(order));
+
+    tp_lock_enter(&depot.lock);
+    for (unsigned i = 0; i < n; i++) push(&depot.clean[order], batch[i]);
+    tp_lock_leave(&depot.lock);
+    atomic_fetch_sub_explicit(
+        &tp_account.totals.empty_bytes, n * run_bytes(order), memory_order_relaxed);
+    return n * run_bytes(order);
+}
+
+size_t tp_depot_purge(uint64_t age_ticks)
+{
+    uint64_t now = tp_os_ticks();
+    size_t purged = 0, batch;
+    for (unsigned order = TP_ORDERS; order-- > 0;)
+        while ((batch = purge_batch(order, now - age_ticks))) purged += batch;
+    atomic_fetch_add_explicit(
+        &tp_account.totals.purged_bytes, purged, memory_order_relaxed);
+    return purged;
+}
+
+void *tp_depot_extent(size_t bytes)
+{
+    if (!tp_range.span || bytes > (size_t)(tp_range.end - tp_range.zone)) return NULL;
+    char *start = NULL;
+    tp_lock_enter(&depot.lock);
+    open_once();
+    if (bytes <= (size_t)(depot.high - depot.low_ready)) {
+        start = (char *)((uintptr_t)(depot.high - bytes) & ~(uintptr_t)(AREA - 1));
+        if (start < depot.low_ready) start = NULL;
+    }
+    if (start && start < depot.described_high) {
+        if (!describe(start, depot.described_high)) start = NULL;
+        else depot.described_high = start;
+    }
+    if (start && !tp_os_commit(start, tp_align_up(bytes, tp_os_page()))) start = NULL;
+    if (start) __atomic_store_n(&depot.high, start, __ATOMIC_RELAXED);
+    tp_lock_leave(&depot.lock);
+    return start;
+}
+
+bool tp_depot_is_extent(const void *p)
+{
+    const char *high = __atomic_load_n(&depot.high, __ATOMIC_RELAXED);
+    return high && (const char *)p >= high && (const char *)p < tp_range.end;
+}
+
+void tp_depot_forked(bool alone)
+{
+    tp_fork_era += alone ? 0 : 1;
+    atomic_store_explicit(&depot.lock.word, 0, memory_order_relaxed);
+    if (alone) return;
+    for (unsigned order = 0; order < TP_ORDERS; order++) {
+        depot.dirty[order] = (struct list){ NULL, NULL };
+        depot.clean[order] = (struct list){ NULL, NULL };
+    }
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * host.h - what the pool asks of whoever embeds it.
+ *
+ * Idea: a seam closed by the linker. The preload library answers with options, files
+ * and samples; a unit test answers with constants. Nothing here may allocate.
+ */
+#ifndef TP_POOL_HOST_H
+#define TP_POOL_HOST_H
+
+#include "pool/counters.h"
+
+struct tp_pool_options {
+    size_t reserve;    // bytes of address space; 0: as much as is sensible
+    uint64_t purge_ns; // age at which empty memory goes back; UINT64_MAX: never
+    bool zero;         // clear blocks when they are freed
+    bool check;        // catch every misuse that can be caught
+};
+
+/* Asked once, before the first block; the options come zeroed. */
+void tp_host_start(struct tp_pool_options *out_options);
+
+/* The pool is open, its counters count. Once, in the thread that opened it. */
+void tp_host_started(void);
+
+/*
+ * A bay of counters was made, slots first .. first + 31, all zero and unused. A
+ * file may be mapped over it now. Context: under the park's lock.
+ */
+void tp_host_bay(struct tp_counters *counters, uint32_t first);
+
+/*
+ * The block at `p` holds the byte that the sampler waits for; p is NULL when a thread
+ * begins. Returns the bytes to the thread's next sample. Context: cold.
+ */
+int64_t tp_host_sample(void *p, size_t size);
+
+/* Every tenth of a second or so, from some thread's slow path. */
+void tp_host_tick(void);
+
+/* A thread ends: `did` is what it did itself. Its slot's epoch is raised after this. */
+void tp_host_thread_ended(
+    const struct tp_counters *counters, uint32_t index, const struct tp_sums *did);
+
+#endif

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * large.c - the door to the private jemalloc: blocks above the pools, and every
+ * block when there is no range.
+ *
+ * Idea: jemalloc is linked in from the distribution's archive with its public names
+ * prefixed by tp_je_ (pool/jemalloc.redefine). It takes its memory from the far end
+ * of our range, so the descriptor of a block's first granule can say "a block begins
+ * exactly here, of so many bytes": two large blocks never begin in one granule. What
+ * it has to map elsewhere is remembered in a short table of mappings.
+ *
+ * Its own purging is off: with the default decay "allocate and free blocks of
+ * 5-25 MB" took 17-20 s and 7.5 million page faults, without it 2.6-3.2 s. We purge
+ * when pages have lain idle from one tick to the next.
+ *
+ * What jemalloc asks of its surroundings is answered here: no environment and no
+ * /etc/malloc.conf of the program's, no dlsym (it may wait for the loader's lock),
+ * fork handlers kept for tp_large_before_fork().
+ */
+#include "pool/counters.h"
+#include "pool/slab.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum {
+    MAPPINGS = 512,                 // outside the range; they double, so few are made
+    MOVE_PAGES_FROM = 512 * 1024,   // below this a copy is cheaper than mremap
+    IDLE_LEAST = 16 * 1024 * 1024,  // idle bytes worth a purge while others work
+};
+
+/* The part of jemalloc's interface that we use, under its private names. */
+void *tp_je_mallocx(size_t size, int flags);
+void tp_je_dallocx(void *p, int flags);
+size_t tp_je_xallocx(void *p, size_t size, size_t extra, int flags);
+size_t tp_je_sallocx(const void *p, int flags);
+int tp_je_mallctl(
+    const char *name, void *old, size_t *old_size, void *new, size_t new_size);
+
+/* What jemalloc calls instead of libc; see pool/jemalloc.redefine. */
+void *tp_je_mmap(void *at, size_t bytes, int access, int flags, int fd, long offset);
+int tp_je_munmap(void *start, size_t bytes);
+char *tp_je_getenv(const char *name);
+long tp_je_readlink(const char *path, char *out, size_t size);
+void *tp_je_dlsym(void *handle, const char *name);
+int tp_je_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void));
+void tp_je_unused_exp(void);
+void tp_je_unused_log(void);
+void tp_je_unused_round(void);
+void tp_je_unused_backtrace(void);
+void tp_je_unused_ip(void);
+void *tp_je_sbrk(long change);
+
+extern const char *tp_je_malloc_conf;
+const char *tp_je_malloc_conf =
+    "dirty_decay_ms:-1,muzzy_decay_ms:-1,narenas:4,tcache_max:1048576,"
+    "tcache_nslots_large:4,background_thread:false,dss:disabled,retain:true,"
+    "abort_conf:false,prof:false";
+
+static struct {
+    struct {
+        char *start; // written before n covers it
+        char *end;
+    } mapping[MAPPINGS];
+    _Atomic(unsigned) n_mappings;
+    struct tp_lock lock; // of mapping[]
+    void (*prepare)(void);
+    void (*parent)(void);
+    void (*child)(void);
+    _Atomic(bool) started;     // jemalloc has served a block
+    _Atomic(uint64_t) frees;   // large frees so far
+    uint64_t frees_at_purge;   // the next two: last tick's view, by one thread
+    size_t idle_before;        //
+} large;
+
+/* ---- what jemalloc calls ---- */
+
+static bool remember(char *start, size_t bytes)
+{
+    tp_lock_enter(&large.lock);
+    unsigned n = atomic_load_explicit(&large.n_mappings, memory_order_relaxed);
+    bool joined = n && large.mapping[n - 1].start == start + bytes;
+    if (joined) {
+        large.mapping[n - 1].start = start;
+    } else if (n < MAPPINGS) {
+        large.mapping[n].start = start;
+        large.mapping[n].end = start + bytes;
+        // Meets the acquire in is_mapped().
+        atomic_store_explicit(&large.n_mappings, n + 1, memory_order_release);
+    }
+    tp_lock_leave(&large.lock);
+    return joined || n < MAPPINGS;
+}
+
+static bool is_mapped(const void *p)
+{
+    unsigned n = atomic_load_explicit(&large.n_mappings, memory_order_acquire);
+    for (unsigned i = n; i-- > 0;)
+        if ((const char *)p >= large.mapping[i].start &&
+            (const char *)p < large.mapping[i].end)
+            return true;
+    return false;
+}
+
+void *tp_je_mmap(void *at, size_t bytes, int access, int flags, int fd, long offset)
+{
+    (void)access;
+    (void)flags;
+    (void)fd;
+    (void)offset;
+    // A wish for an address is only a wish, and an extent never grows that way.
+    char *start = at ? NULL : tp_depot_extent(bytes);
+    if (!at && !start) {
+        start = tp_os_map(bytes);
+        if (start && !remember(start, bytes)) {
+            tp_os_unmap(start, bytes);
+            start = NULL;
+        }
+    }
+    if (!start) {
+        errno = ENOMEM;
+        return MAP_FAILED;
+    }
+    atomic_fetch_add_explicit(
+        &tp_account.totals.large_bytes, bytes, memory_order_relaxed);
+    return start;
+}
+
+int tp_je_munmap(void *start, size_t bytes)
+{
+    atomic_fetch_sub_explicit(
+        &tp_account.totals.large_bytes, bytes, memory_order_relaxed);
+    if (tp_slab_at(start)) {
+        tp_os_decommit(start, bytes);
+    } else {
+        tp_os_unmap(start, bytes);
+    }
+    return 0;
+}
+
+char *tp_je_getenv(const char *name)
+{
+    (void)name;
+    return NULL;
+}
+
+long tp_je_readlink(const char *path, char *out, size_t size)
+{
+    (void)path;
+    (void)out;
+    (void)size;
+    errno = ENOENT;
+    return -1;
+}
+
+void *tp_je_dlsym(void *handle, const char *name)
+{
+    (void)handle;
+    (void)name;
+    return NULL;
+}
+
+int tp_je_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void))
+{
+    large.prepare = prepare;
+    large.parent = parent;
+    large.child = child;
+    return 0;
+}
+
+void *tp_je_sbrk(long change)
+{
+    (void)change;
+    errno = ENOMEM;
+    return (void *)-1;
+}
+
+/* Stand for what only its profiler needs, which is never on. */
+#define UNUSED(name)                                                                   \
+    void tp_je_unused_##name(void)                                                     \
+    {                                                                                  \
+        __builtin_trap();                                                              \
+    }
+UNUSED(exp)
+UNUSED(log)
+UNUSED(round)
+UNUSED(backtrace)
+UNUSED(ip)
+
+/* ---- what the pool calls ---- */
+
+static size_t outside_bytes(const void *p)
+{
+    bool ours = is_mapped(p) || tp_depot_is_extent(p);
+    return ours ? tp_je_sallocx(p, 0) : 0;
+}
+
+size_t tp_large_bytes(const void *p)
+{
+    struct tp_slab *slab = tp_slab_at(p);
+    if (slab && tp_slab_owner(slab) == TP_SLAB_LARGE)
+        return slab->large_start == p ? slab->large_bytes : 0;
+    // Small blocks come from jemalloc only where the pools have no room.
+    return atomic_load_explicit(&large.n_mappings, memory_order_relaxed)
+        ? outside_bytes(p)
+        : 0;
+}
+
+/* Writes down a block that is big enough to be alone in its first granule. */
+static void describe(void *p, size_t bytes)
+{
+    struct tp_slab *slab = tp_slab_at(p);
+    if (!slab || bytes <= TP_GRANULE) return;
+    slab->large_start = p;
+    slab->large_bytes = bytes;
+    tp_slab_set_owner(slab, TP_SLAB_LARGE);
+}
+
+void *tp_large_alloc(size_t bytes, size_t align, bool zero)
+{
+    if (bytes > PTRDIFF_MAX) return NULL;
+    int flags = zero ? 0x40 : 0;                     // MALLOCX_ZERO
+    if (align > TP_MIN_ALIGN) flags |= (int)tp_log2(align); // MALLOCX_LG_ALIGN
+    atomic_store_explicit(&large.started, true, memory_order_relaxed);
+
+    int saved = errno;
+    void *p = tp_je_mallocx(bytes ? bytes : 1, flags);
+    errno = saved;
+    if (p) describe(p, tp_je_sallocx(p, 0));
+    return p;
+}
+
+void tp_large_free(void *p)
+{
+    struct tp_slab *slab = tp_slab_at(p);
+    if (slab && tp_slab_owner(slab) == TP_SLAB_LARGE) tp_slab_set_owner(slab, 0);
+    atomic_fetch_add_explicit(&large.frees, 1, memory_order_relaxed);
+    int saved = errno;
+    tp_je_dallocx(p, 0);
+    errno = saved;
+}
+
+bool tp_large_resize(void *p, size_t bytes)
+{
+    int saved = errno;
+    size_t now = tp_je_xallocx(p, bytes, 0, 0);
+    errno = saved;
+    describe(p, now);
+    return now >= bytes;
+}
+
+void tp_large_move(void *from, void *to, size_t bytes)
+{
+    size_t page = tp_os_page();
+    size_t whole = bytes & ~(page - 1);
+    bool aligned = (((uintptr_t)from | (uintptr_t)to) & (page - 1)) == 0;
+    if (!aligned || whole < MOVE_PAGES_FROM || !tp_os_move(from, to, whole)) whole = 0;
+    memcpy((char *)to + whole, (char *)from + whole, bytes - whole);
+}
+
+static size_t read_stat(const char *name)
+{
+    size_t value = 0, size = sizeof(value);
+    return tp_je_mallctl(name, &value, &size, NULL, 0) == 0 ? value : 0;
+}
+
+/* Bytes that jemalloc holds dirty and the program does not use. */
+static size_t idle_bytes(void)
+{
+    uint64_t epoch = 1;
+    tp_je_mallctl("epoch", NULL, NULL, &epoch, sizeof(epoch));
+    // 4096: MALLCTL_ARENAS_ALL, its index in names of this kind.
+    return read_stat("stats.arenas.4096.pdirty") * tp_os_page();
+}
+
+size_t tp_large_purge(bool now)
+{
+    if (!atomic_load_explicit(&large.started, memory_order_relaxed)) return 0;
+    uint64_t frees = atomic_load_explicit(&large.frees, memory_order_relaxed);
+    if (!now && frees == large.frees_at_purge && !large.idle_before) return 0;
+
+    int saved = errno;
+    size_t idle = idle_bytes();
+    bool quiet = frees == large.frees_at_purge;
+    bool aged = idle >= IDLE_LEAST && large.idle_before >= IDLE_LEAST;
+    size_t purged = 0;
+    if (idle && (now || quiet || aged)) {
+        tp_je_mallctl("thread.tcache.flush", NULL, NULL, NULL, 0);
+        tp_je_mallctl("arena.4096.purge", NULL, NULL, NULL, 0);
+        purged = idle;
+        idle = 0;
+    }
+    large.frees_at_purge = frees;
+    large.idle_before = idle;
+    errno = saved;
+    return purged;
+}
+
+void tp_large_before_fork(void)
+{
+    if (large.prepare) large.prepare();
+}
+
+void tp_large_after_fork(bool child)
+{
+    if (child) atomic_store_explicit(&large.lock.word, 0, memory_order_relaxed);
+    if (child && large.child) large.child();
+    if (!child && large.parent) large.parent();
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * os.h - everything the pool asks of the system.
+ *
+ * Idea: address space is reserved without access, made accessible in steps, and
+ * its pages are given back without giving back the addresses. Plus the lock, the
+ * clocks and the two ways of speaking. Only os.c asks the kernel for memory.
+ *
+ * All functions preserve errno unless their contract says otherwise.
+ */
+#ifndef TP_POOL_OS_H
+#define TP_POOL_OS_H
+
+#include "pool/base.h"
+
+#include <stdatomic.h>
+
+/* Page size of this machine; a power of two, at least TP_PAGE. */
+size_t tp_os_page(void);
+
+/*
+ * Reserves `bytes` of address space without access, aligned to `align` (a power
+ * of two, at least a page). Fails: NULL. Context: cold.
+ */
+void *tp_os_reserve(size_t bytes, size_t align);
+
+/* Makes a page-aligned part of a reservation readable and writable, zero-filled. */
+bool tp_os_commit(void *start, size_t bytes);
+
+/* Makes a page-aligned part of a reservation readable; it reads as zeros. */
+bool tp_os_show(void *start, size_t bytes);
+
+/* Takes access and pages back; the addresses stay reserved. */
+bool tp_os_decommit(void *start, size_t bytes);
+
+/* Maps zeroed private memory, page aligned. Fails: NULL. */
+void *tp_os_map(size_t bytes);
+
+/* Gives a mapping back, addresses and all. */
+void tp_os_unmap(void *start, size_t bytes);
+
+/* Gives the pages back; the next read sees zeros. Fails: false, pages kept. */
+bool tp_os_purge(void *start, size_t bytes);
+
+/* Keeps huge pages out of small, sparsely touched metadata. */
+void tp_os_no_huge(void *start, size_t bytes);
+
+/*
+ * Moves the pages of [from, from + bytes) to `to`, both page aligned and mapped
+ * private. What stood at `to` is gone; `from` stays mapped and reads as zeros.
+ * Fails: false (kernel before 5.7), nothing changed.
+ */
+bool tp_os_move(void *from, void *to, size_t bytes);
+
+/* RLIMIT_AS in bytes; SIZE_MAX when there is none. */
+size_t tp_os_address_limit(void);
+
+/* Nanoseconds of CLOCK_MONOTONIC. */
+uint64_t tp_os_now_ns(void);
+
+/* Lets others run for a moment. */
+void tp_os_pause(void);
+
+/* Thread id of the caller, straight from the kernel. */
+uint32_t tp_os_tid(void);
+
+/*
+ * Cycle counter: cheap, constant rate, the same on all processors.
+ * Where a machine has none it is tp_os_now_ns().
+ */
+static inline uint64_t tp_os_ticks(void)
+{
+#if defined(__x86_64__)
+    return __builtin_ia32_rdtsc();
+#elif defined(__aarch64__)
+    uint64_t ticks;
+    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(ticks));
+    return ticks;
+#else
+    return tp_os_now_ns();
+#endif
+}
+
+/*
+ * A lock that sleeps when it must. It is never held across fork: a forked child
+ * resets the words it inherited. Not for signal handlers, except tp_lock_try().
+ */
+struct tp_lock {
+    _Atomic(uint32_t) word; // 0 free, 1 held, 2 held and someone sleeps
+};
+
+/* Context: cold. Acquire meets the release of tp_lock_leave(). */
+void tp_lock_enter(struct tp_lock *lock);
+void tp_lock_leave(struct tp_lock *lock);
+bool tp_lock_try(struct tp_lock *lock);
+
+/* say.c: messages, built on the stack and sent with one write(2). */
+
+enum { TP_SAY_MAX = 512 }; // longest message; the rest is cut
+
+/*
+ * Writes "tidepool: ", then the text, then a line feed to stderr. Understands %s,
+ * %c, %u, %lu, %p, and %d, which takes an errno and writes its meaning in words.
+ * Context: anywhere, signal handlers included; preserves errno.
+ */
+void tp_say(const char *format, ...) __attribute__((format(gnu_printf, 1, 2)));
+
+/* As tp_say(), then abort(): for a heap that the program has corrupted. */
+_Noreturn TP_COLD void tp_die(const char *format, ...)
+    __attribute__((format(gnu_printf, 1, 2)));
+
+/* Formats like tp_say() into a buffer, always terminated; returns the length. */
+size_t tp_format(char *out, size_t size, const char *format, ...)
+    __attribute__((format(gnu_printf, 3, 4)));
+
+#endif

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * peak.c - flushes, and what they tell about the peak.
+ *
+ * The limit B of n threads is 1/(256 n) of the live bytes: the bound on the peak is
+ * then 0.8 %, and flushes follow real growth, not traffic. A lone thread needs no
+ * bound and flushes seldom.
+ */
+#include "pool/peak.h"
+
+enum {
+    SHARE = 256,
+    LEAST_ALONE = 64 * 1024,
+    LEAST_TOGETHER = 16 * 1024,
+    MOST = 4 * 1024 * 1024,
+};
+
+static int64_t limit_for(int64_t net, uint32_t running)
+{
+    if (!running) running = 1;
+    int64_t least = running == 1 ? LEAST_ALONE : LEAST_TOGETHER;
+    return tp_min_i64(tp_max_i64(net / (SHARE * (int64_t)running), least), MOST);
+}
+
+static bool raise_to(_Atomic(int64_t) *high, int64_t value)
+{
+    int64_t seen = atomic_load_explicit(high, memory_order_relaxed);
+    while (seen < value)
+        if (atomic_compare_exchange_weak_explicit(
+                high, &seen, value, memory_order_relaxed, memory_order_relaxed))
+            return true;
+    return false;
+}
+
+static int64_t change_limit(struct tp_counters *counters, int64_t limit)
+{
+    int64_t change = limit - counters->limit;
+    counters->limit = limit;
+    counters->width = counters->high + limit;
+    return change + atomic_fetch_add_explicit(
+                        &tp_account.totals.slack, change, memory_order_relaxed);
+}
+
+/* Changes whenever anyone but a lone thread may have changed G. */
+static uint32_t disturbances(void)
+{
+    struct tp_totals *totals = &tp_account.totals;
+    return atomic_load_explicit(&totals->started, memory_order_relaxed) +
+        (uint32_t)atomic_load_explicit(&totals->disturbed, memory_order_relaxed);
+}
+
+/* `top`: highest net of this epoch; `before` and `after`: G around its flush. */
+static void note_peak(
+    struct tp_counters *counters, int64_t top, int64_t before, int64_t after)
+{
+    struct tp_totals *totals = &tp_account.totals;
+    uint32_t running = atomic_load_explicit(&totals->running, memory_order_relaxed);
+    uint32_t others = disturbances();
+    bool alone = running <= 1 && counters->state == TP_RUNNING &&
+        others == counters->others_seen;
+    counters->others_seen = others;
+
+    int64_t slack = change_limit(counters, limit_for(after, running));
+    if (alone) {
+        raise_to(&totals->peak_single, before + top);
+    } else {
+        raise_to(&totals->peak_low, after - slack);
+        raise_to(&totals->peak_high, tp_max_i64(before + top, after) + slack);
+    }
+    if (raise_to(&totals->peak_estimate, before + top))
+        atomic_store_explicit(
+            &totals->peak_ticks, tp_os_ticks(), memory_order_relaxed);
+}
+
+void tp_peak_flush(struct tp_counters *counters)
+{
+    int64_t net = tp_peak_net(counters);
+    int64_t top = tp_max_i64(counters->high, net);
+    counters->high = 0;
+    counters->room = 0;
+    int64_t before = atomic_fetch_add_explicit(
+        &tp_account.totals.net, net, memory_order_relaxed);
+    note_peak(counters, top, before, before + net);
+}
+
+void tp_peak_edge(struct tp_counters *counters)
+{
+    if (counters->room > 0) {
+        tp_peak_flush(counters);
+        return;
+    }
+    counters->high -= counters->room;
+    counters->room = 0;
+    counters->width = counters->high + counters->limit;
+}
+
+void tp_peak_settle(struct tp_counters *counters)
+{
+    int64_t net = tp_peak_net(counters);
+    if (net >= counters->limit || net <= -counters->limit) tp_peak_flush(counters);
+}
+
+void tp_peak_attach(struct tp_counters *counters)
+{
+    struct tp_totals *totals = &tp_account.totals;
+    atomic_fetch_add_explicit(&totals->running, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&totals->started, 1, memory_order_relaxed);
+    counters->others_seen = disturbances();
+    counters->high = 0;
+    counters->room = 0;
+    // The newcomer's own flush tells the bound that holds from now on.
+    int64_t net = atomic_load_explicit(&totals->net, memory_order_relaxed);
+    note_peak(counters, 0, net, net);
+}
+
+void tp_peak_detach(struct tp_counters *counters)
+{
+    tp_peak_flush(counters);
+    change_limit(counters, 0);
+    atomic_fetch_sub_explicit(&tp_account.totals.running, 1, memory_order_relaxed);
+}

@@ -1,0 +1,583 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pool.c - dispatch: by size on the way out, by address on the way in.
+ *
+ * The two hot functions stand last, each below the cold ones that it falls to.
+ */
+#include "pool/pool.h"
+
+#include "pool/check.h"
+#include "pool/heap.h"
+#include "pool/host.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum {
+    TICK_NS = 100 * 1000 * 1000,
+    FIRST_TICK_TICKS = 1 << 24,         // until the clock's rate is known
+    SAME_STACK = 8 * 1024 * 1024,       // frames further apart are on two stacks
+    CHECK_RESERVE_SHIFT = 36,           // check=on: 64 GiB are plenty
+};
+
+static struct {
+    struct tp_lock lock;     // of opening
+    _Atomic(uint32_t) state; // 0 closed, 1 opening, 2 open
+    _Atomic(uint32_t) opener;
+    struct tp_pool_options options;
+    uint64_t start_ticks;
+    uint64_t start_ns;
+    _Atomic(uint64_t) purged_ns; // last purge
+    bool check;
+} pool;
+
+/* ---- opening, ticking ---- */
+
+static void open_pool(void)
+{
+    tp_counters_init();
+    pool.options.purge_ns = 1000000000u;
+    tp_host_start(&pool.options);
+    size_t reserve = pool.options.reserve;
+    if (pool.options.check && !reserve) reserve = (size_t)1 << CHECK_RESERVE_SHIFT;
+    tp_range_open(reserve);
+    pool.check = pool.options.check && tp_check_open();
+    tp_heap_watch = pool.check || pool.options.zero ? TP_SLAB_WATCHED : 0;
+    pool.start_ticks = tp_os_ticks();
+    pool.start_ns = tp_os_now_ns();
+    tp_thread_open();
+}
+
+bool tp_pool_start(void)
+{
+    if (atomic_load_explicit(&pool.state, memory_order_acquire) == 2) return true;
+    if (atomic_load_explicit(&pool.opener, memory_order_relaxed) == tp_os_tid())
+        return false;
+    tp_lock_enter(&pool.lock);
+    bool first = atomic_load_explicit(&pool.state, memory_order_relaxed) == 0;
+    bool good = true;
+    if (first) {
+        atomic_store_explicit(&pool.opener, tp_os_tid(), memory_order_relaxed);
+        open_pool();
+        good = tp_park_open();
+        atomic_store_explicit(&pool.opener, 0, memory_order_relaxed);
+        // Meets the acquire at the top.
+        if (good) atomic_store_explicit(&pool.state, 2, memory_order_release);
+    }
+    tp_lock_leave(&pool.lock);
+    if (first && good) tp_host_started();
+    return good;
+}
+
+/* Nanoseconds -> ticks at the rate seen so far; 0 while that is not known. */
+static uint64_t to_ticks(uint64_t ns)
+{
+    uint64_t elapsed_ns = tp_os_now_ns() - pool.start_ns;
+    uint64_t elapsed = tp_os_ticks() - pool.start_ticks;
+    if (elapsed_ns < 1000000) return 0;
+    return (uint64_t)((double)ns * ((double)elapsed / (double)elapsed_ns));
+}
+
+uint64_t tp_pool_tick_ticks(void)
+{
+    uint64_t ticks = to_ticks(TICK_NS);
+    return ticks ? ticks : FIRST_TICK_TICKS;
+}
+
+/* Memory that has lain idle for `purge` goes back; one thread at a time does it. */
+static void purge(struct tp_heap *heap, uint64_t now_ns)
+{
+    uint64_t age = pool.options.purge_ns;
+    uint64_t last = atomic_load_explicit(&pool.purged_ns, memory_order_relaxed);
+    if (age == UINT64_MAX || now_ns - last < age / 4 + 1) return;
+    if (!atomic_compare_exchange_strong_explicit(&pool.purged_ns, &last, now_ns,
+            memory_order_relaxed, memory_order_relaxed))
+        return;
+    uint64_t begin = tp_os_ticks();
+    size_t bytes = tp_depot_purge(to_ticks(age));
+    if (now_ns - last >= age) bytes += tp_large_purge(age == 0);
+    if (bytes) tp_latency_record(TP_OP_PURGE, heap->index, tp_os_ticks() - begin);
+}
+
+static void tick(struct tp_heap *heap)
+{
+    heap->next_tick = tp_os_ticks() + tp_pool_tick_ticks();
+    tp_park_collect();
+    tp_heap_drop_spares(heap);
+    purge(heap, tp_os_now_ns());
+    tp_host_tick();
+}
+
+/* ---- a heap for a slow path ---- */
+
+/*
+ * True when a slow path of this thread is under way below us: we are a signal
+ * handler. A guard that lies above our frame was left behind by a longjmp.
+ */
+static bool is_busy(struct tp_heap *heap)
+{
+    uintptr_t guard = atomic_load_explicit(&heap->busy, memory_order_relaxed);
+    if (!guard) return false;
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    return here < guard || here - guard > SAME_STACK;
+}
+
+/* The heap to work on, or NULL; tp_leave() when done. */
+static struct tp_heap *enter(void)
+{
+    struct tp_heap *heap = tp_heap_self;
+    if (TP_UNLIKELY(!heap->alive)) heap = tp_thread_begin();
+    if (heap && !is_busy(heap)) {
+        atomic_store_explicit(&heap->busy, (uintptr_t)__builtin_frame_address(0),
+            memory_order_relaxed);
+        return heap;
+    }
+    heap = tp_park_enter_shared();
+    if (heap)
+        atomic_fetch_add_explicit(
+            &tp_account.totals.disturbed, 1, memory_order_relaxed);
+    return heap;
+}
+
+static void leave(struct tp_heap *heap)
+{
+    if (TP_UNLIKELY(heap->shared)) {
+        tp_peak_flush(tp_heap_counters(heap));
+        tp_park_leave_shared(heap);
+        return;
+    }
+    atomic_store_explicit(&heap->busy, 0, memory_order_relaxed);
+}
+
+/* Times the fast path: the block goes back to its bin and out again. */
+static void time_fast_path(struct tp_heap *heap, unsigned c, struct tp_block *block)
+{
+    struct tp_counters *counters = tp_heap_counters(heap);
+    struct tp_block *volatile *const head = &heap->bins[c].free;
+    block->next = *head;
+    *head = block;
+
+    uint64_t idle = tp_os_ticks();
+    uint64_t begin = tp_os_ticks();
+    struct tp_block *again = *head;
+    *head = again->next;
+    tp_heap_count_taken(heap, c, 0);
+    uint64_t end = tp_os_ticks();
+
+    // It was counted twice now, and it is one block.
+    tp_count_add(&counters->taken[c].allocations, (uint64_t)-1);
+    tp_count_add_signed(&counters->room, heap->bins[c].bytes);
+    heap->countdown += heap->bins[c].bytes;
+    uint64_t cost = begin - idle, took = end - begin;
+    tp_latency_record(TP_OP_MALLOC, heap->index, took > cost ? took - cost : 1);
+}
+
+/* The countdown has run out: flush, sample, tick, arm. Needs: entered. */
+static void run_event(struct tp_heap *heap, void *p, size_t size)
+{
+    heap->to_sample -= heap->armed - heap->countdown;
+    tp_peak_settle(tp_heap_counters(heap));
+    if (heap->to_sample <= 0) heap->to_sample = tp_host_sample(p, size);
+    if (tp_os_ticks() >= heap->next_tick && !heap->shared) tick(heap);
+    tp_thread_arm(heap);
+}
+
+/* ---- taking ---- */
+
+static void *fail(void)
+{
+    errno = ENOMEM;
+    return NULL;
+}
+
+static void count_large(struct tp_heap *heap, size_t size, size_t bytes)
+{
+    struct tp_counters *counters = tp_heap_counters(heap);
+    tp_count_add(&counters->taken[TP_LARGE_CLASS].allocations, 1);
+    tp_count_add(&counters->taken[TP_LARGE_CLASS].requested_bytes, size);
+    tp_count_add(&counters->large_allocated_bytes, bytes);
+    tp_count_add_signed(&counters->room, -(int64_t)bytes);
+    heap->countdown -= (int64_t)bytes;
+}
+
+static TP_COLD void *alloc_large(size_t size, size_t align, bool zero)
+{
+    uint64_t begin = tp_os_ticks();
+    struct tp_heap *heap = size > PTRDIFF_MAX ? NULL : enter();
+    if (!heap) return fail();
+    void *p = tp_large_alloc(size, align, zero);
+    if (p) {
+        count_large(heap, size, tp_large_bytes(p));
+        tp_peak_settle(tp_heap_counters(heap));
+        if (heap->countdown < 0) run_event(heap, p, size);
+    }
+    uint32_t shard = heap->index;
+    leave(heap);
+    tp_latency_record(TP_OP_LARGE_MALLOC, shard, tp_os_ticks() - begin);
+    return p ? p : fail();
+}
+
+/* The bin is empty, or nobody's: the whole story. */
+static TP_COLD void *alloc_slow(size_t size, unsigned c)
+{
+    struct tp_heap *heap = enter();
+    if (!heap) return fail();
+    struct tp_bin *bin = &heap->bins[c];
+    struct tp_block *block;
+    if (TP_UNLIKELY(pool.check)) {
+        block = tp_heap_take_one(heap, c);
+    } else {
+        block = bin->free || tp_heap_refill(heap, c) ? bin->free : NULL;
+        if (block) bin->free = block->next;
+    }
+    if (block) {
+        tp_heap_count_taken(heap, c, size);
+        if (TP_UNLIKELY(pool.check)) tp_check_taken(block, size, (size_t)bin->bytes);
+        if (heap->countdown < 0) run_event(heap, block, size);
+    }
+    leave(heap);
+    return block ? block : alloc_large(size, 0, false);
+}
+
+static TP_COLD void *alloc_event(size_t size, unsigned c, struct tp_block *block)
+{
+    struct tp_heap *heap = tp_heap_self;
+    if (is_busy(heap)) return block;
+    atomic_store_explicit(
+        &heap->busy, (uintptr_t)__builtin_frame_address(0), memory_order_relaxed);
+    if (heap->to_sample <= heap->armed - heap->countdown)
+        time_fast_path(heap, c, block);
+    run_event(heap, block, size);
+    leave(heap);
+    return block;
+}
+
+/* Takes a block of class `c` for a request of `size`. Context: hot. */
+static inline void *take(unsigned c, size_t size)
+{
+    struct tp_heap *heap = tp_heap_self;
+    struct tp_bin *bin = &heap->bins[c];
+    struct tp_block *block = bin->free;
+    if (TP_UNLIKELY(!block)) return alloc_slow(size, c);
+
+    bin->free = block->next;
+    tp_heap_count_taken(heap, c, size);
+    if (TP_UNLIKELY(heap->countdown < 0)) return alloc_event(size, c, block);
+    return block;
+}
+
+/* Requests above the table: the class is computed. */
+static __attribute__((noinline)) void *alloc_medium(size_t size)
+{
+    if (size > TP_POOL_MAX) return alloc_large(size, 0, false);
+    return take(tp_class_of(size), size);
+}
+
+TP_HOT void *tp_pool_alloc(size_t size)
+{
+    if (TP_UNLIKELY(size > TP_TABLE_MAX)) return alloc_medium(size);
+    return take(tp_class_table[(size + TP_MIN_ALIGN - 1) / TP_MIN_ALIGN], size);
+}
+
+void *tp_pool_zalloc(size_t size)
+{
+    if (size > TP_POOL_MAX) return alloc_large(size, 0, true);
+    unsigned c = tp_class_of(size);
+    void *p = take(c, size);
+    if (TP_UNLIKELY(!p)) return NULL;
+    // The bin's list is clean to the last block, but for the links.
+    struct tp_heap *heap = tp_heap_self;
+    if (size >= sizeof(struct tp_block) && heap->fresh >> c & 1 && !pool.check) {
+        ((struct tp_block *)p)->next = NULL;
+        return p;
+    }
+    return memset(p, 0, size);
+}
+
+void *tp_pool_aligned(size_t align, size_t size)
+{
+    if (align <= TP_MIN_ALIGN) return tp_pool_alloc(size);
+    size_t least = size > align ? size : align;
+    if (least > TP_POOL_MAX) return alloc_large(size, align, false);
+    // Slabs are aligned to their run, blocks to the power of two in their size.
+    unsigned c = tp_class_of(least);
+    while (tp_class_bytes(c) & (align - 1)) c++;
+    return take(c, size);
+}
+
+/* ---- giving back ---- */
+
+static void free_foreign(const void *p)
+{
+    if (pool.check) tp_die("invalid free of %p: not a block of this heap", p);
+    atomic_fetch_add_explicit(
+        &tp_account.totals.foreign_frees, 1, memory_order_relaxed);
+}
+
+static void free_large(void *p, size_t bytes)
+{
+    uint64_t begin = tp_os_ticks();
+    struct tp_heap *heap = enter();
+    uint32_t shard = heap ? heap->index : 0;
+    if (heap) {
+        struct tp_counters *counters = tp_heap_counters(heap);
+        if (!tp_peak_calm(counters)) tp_peak_edge(counters);
+        tp_count_add(&counters->frees[TP_LARGE_CLASS], 1);
+        tp_count_add(&counters->large_freed_bytes, bytes);
+        tp_count_add_signed(&counters->room, (int64_t)bytes);
+        tp_peak_settle(counters);
+        leave(heap);
+    }
+    if (pool.options.zero) memset(p, 0, bytes);
+    tp_large_free(p);
+    tp_latency_record(TP_OP_LARGE_FREE, shard, tp_os_ticks() - begin);
+}
+
+/* A block of a slab, whoever owns it. `slab` is the head of its run. */
+static void free_block(void *p, struct tp_slab *slab)
+{
+    if (!tp_slab_is_block(slab, p))
+        tp_die("invalid free of %p: inside a block of %u bytes", p, slab->bytes);
+    if (pool.check) tp_check_freed(p, slab->bytes);
+    else if (pool.options.zero) memset(p, 0, slab->bytes);
+
+    struct tp_heap *heap = enter();
+    if (!heap) {
+        tp_heap_send(slab, p);
+        return;
+    }
+    struct tp_counters *counters = tp_heap_counters(heap);
+    if (!tp_peak_calm(counters)) tp_peak_edge(counters);
+    tp_count_add(&counters->frees[slab->class], 1);
+    tp_count_add_signed(&counters->room, slab->bytes);
+    if ((tp_slab_owner(slab) & ~(uintptr_t)TP_SLAB_FLAGS) == (uintptr_t)heap) {
+        tp_heap_put(heap, slab, p);
+    } else {
+        tp_count_add(&counters->remote_frees, 1);
+        tp_heap_send(slab, p);
+    }
+    leave(heap);
+}
+
+/* Everything but a block of the caller's own heap on a plain slab. */
+static TP_COLD void free_other(void *p, struct tp_slab *slab)
+{
+    if (slab) {
+        uintptr_t owner = tp_slab_owner(slab);
+        if (owner & TP_SLAB_INSIDE) owner = tp_slab_owner(slab = slab - slab->back);
+        if (owner & ~(uintptr_t)TP_SLAB_FLAGS) {
+            free_block(p, slab);
+            return;
+        }
+    }
+    size_t bytes = tp_large_bytes(p);
+    if (bytes) {
+        free_large(p, bytes);
+    } else if (slab) {
+        tp_die("double free or invalid pointer: %p holds no block", p);
+    } else {
+        free_foreign(p);
+    }
+}
+
+/* The net is at a new high, or has fallen far: see to it, then go on as usual. */
+static TP_COLD void free_edge(void *p)
+{
+    tp_peak_edge(tp_heap_counters(tp_heap_self));
+    tp_pool_free(p);
+}
+
+static TP_COLD void free_emptied(struct tp_slab *slab)
+{
+    struct tp_heap *heap = tp_heap_self;
+    if (!is_busy(heap)) tp_heap_emptied(heap, slab);
+}
+
+TP_HOT void tp_pool_free(void *p)
+{
+    struct tp_heap *heap = tp_heap_self;
+    struct tp_slab *slab = tp_slab_at(p);
+    if (TP_UNLIKELY(!slab || !tp_slab_is_plain(slab, heap))) {
+        if (p) free_other(p, slab);
+        return;
+    }
+    struct tp_counters *counters = tp_heap_counters(heap);
+    if (TP_UNLIKELY(!tp_peak_calm(counters))) {
+        free_edge(p);
+        return;
+    }
+    struct tp_block *block = p;
+    if (TP_UNLIKELY(slab->local == block)) tp_die("double free of %p", p);
+
+    block->next = slab->local;
+    slab->local = block;
+    tp_count_add(&counters->frees[slab->class], 1);
+    tp_count_add_signed(&counters->room, slab->bytes);
+    if (TP_UNLIKELY(--slab->used <= 0)) free_emptied(slab);
+}
+
+/* ---- changing size ---- */
+
+static void count_resized(struct tp_heap *heap, size_t size, size_t old, size_t now)
+{
+    struct tp_counters *counters = tp_heap_counters(heap);
+    tp_count_add(&counters->realloc_in_place, 1);
+    if (now > old) {
+        size_t more = size > old ? size - old : 0;
+        tp_count_add(&counters->taken[TP_LARGE_CLASS].requested_bytes, more);
+        tp_count_add(&counters->large_allocated_bytes, now - old);
+        tp_count_add_signed(&counters->room, -(int64_t)(now - old));
+        heap->countdown -= (int64_t)(now - old);
+    } else if (now < old) {
+        if (!tp_peak_calm(counters)) tp_peak_edge(counters);
+        tp_count_add(&counters->large_freed_bytes, old - now);
+        tp_count_add_signed(&counters->room, (int64_t)(old - now));
+    }
+    tp_peak_settle(counters);
+}
+
+/* True when the large block could be made `size` bytes long where it stands. */
+static bool resize_large(void *p, size_t size, size_t old)
+{
+    if (size <= TP_POOL_MAX) return false;
+    uint64_t begin = tp_os_ticks();
+    struct tp_heap *heap = enter();
+    if (!heap) return false;
+    bool good = tp_large_resize(p, size);
+    if (good) {
+        count_resized(heap, size, old, tp_large_bytes(p));
+        if (heap->countdown < 0) run_event(heap, p, size);
+    }
+    uint32_t shard = heap->index;
+    leave(heap);
+    tp_latency_record(TP_OP_LARGE_REALLOC, shard, tp_os_ticks() - begin);
+    return good;
+}
+
+static void *move(void *p, size_t size, size_t old, bool from_large)
+{
+    void *to = tp_pool_alloc(size);
+    if (!to) return NULL;
+    size_t keep = size < old ? size : old;
+    if (from_large && size > TP_POOL_MAX) {
+        tp_large_move(p, to, keep);
+    } else {
+        memcpy(to, p, keep);
+    }
+    tp_pool_free(p);
+    struct tp_counters *counters = tp_pool_counters();
+    if (counters) tp_count_add(&counters->realloc_moved, 1);
+    return to;
+}
+
+/* The slab whose block begins at `p`; NULL when there is none. */
+static struct tp_slab *slab_of_block(const void *p)
+{
+    struct tp_slab *slab = tp_slab_at(p);
+    if (!slab) return NULL;
+    slab = tp_slab_head(slab);
+    return tp_slab_owner(slab) & ~(uintptr_t)TP_SLAB_FLAGS ? slab : NULL;
+}
+
+void *tp_pool_realloc(void *p, size_t size)
+{
+    if (size > PTRDIFF_MAX) return fail();
+    struct tp_slab *slab = slab_of_block(p);
+    if (!slab) {
+        size_t old = tp_large_bytes(p);
+        if (!old) {
+            free_foreign(p);
+            return fail();
+        }
+        return resize_large(p, size, old) ? p : move(p, size, old, true);
+    }
+    if (!tp_slab_is_block(slab, p))
+        tp_die("invalid realloc of %p: inside a block of %u bytes", p, slab->bytes);
+    if (pool.check) return move(p, size, tp_check_asked(p), false);
+
+    // A block that would be less than half used moves, so that memory can go back.
+    size_t old = slab->bytes;
+    if (size > old || (size < old / 2 && tp_class_of(size) != slab->class))
+        return move(p, size, old, false);
+    struct tp_counters *counters = tp_pool_counters();
+    if (counters) tp_count_add(&counters->realloc_in_place, 1);
+    return p;
+}
+
+size_t tp_pool_usable(const void *p)
+{
+    struct tp_slab *slab = p ? slab_of_block(p) : NULL;
+    if (!slab) return p ? tp_large_bytes(p) : 0;
+    return pool.check ? tp_check_asked(p) : slab->bytes;
+}
+
+/* ---- counters, memory, fork ---- */
+
+struct tp_counters *tp_pool_counters(void)
+{
+    struct tp_heap *heap = tp_heap_self;
+    if (TP_UNLIKELY(!heap->alive)) heap = tp_thread_begin();
+    if (TP_UNLIKELY(!heap)) heap = tp_park_at(0);
+    return heap ? tp_heap_counters(heap) : NULL;
+}
+
+void tp_pool_count_call(enum tp_call entry)
+{
+    struct tp_counters *counters = tp_pool_counters();
+    if (counters) tp_count_add(&counters->calls[entry], 1);
+}
+
+void tp_pool_count_failure(enum tp_call entry)
+{
+    struct tp_counters *counters = tp_pool_counters();
+    if (counters) tp_count_add(&counters->failed[entry], 1);
+}
+
+struct tp_counters *tp_pool_slot(uint32_t index)
+{
+    struct tp_heap *heap = tp_park_at(index);
+    return heap ? tp_heap_counters(heap) : NULL;
+}
+
+uint32_t tp_pool_slots(void)
+{
+    return tp_park_count();
+}
+
+bool tp_pool_trim(void)
+{
+    struct tp_heap *heap = enter();
+    if (!heap) return false;
+    tp_heap_collect(heap);
+    tp_heap_drop_spares(heap);
+    leave(heap);
+    for (uint32_t n = tp_park_count(); n > 0; n--) tp_park_collect();
+    size_t purged = tp_depot_purge(0);
+    return purged + tp_large_purge(true) > 0;
+}
+
+void tp_pool_before_fork(void)
+{
+    tp_large_before_fork();
+}
+
+void tp_pool_after_fork(void)
+{
+    tp_large_after_fork(false);
+}
+
+bool tp_pool_forked(void)
+{
+    tp_large_after_fork(true);
+    struct tp_heap *self = tp_heap_self;
+    uint32_t running =
+        atomic_load_explicit(&tp_account.totals.running, memory_order_relaxed);
+    bool alone = running <= 1;
+    atomic_store_explicit(&pool.lock.word, 0, memory_order_relaxed);
+    tp_depot_forked(alone);
+    tp_park_forked(self, alone);
+    atomic_store_explicit(
+        &tp_account.totals.running, self->alive ? 1 : 0, memory_order_relaxed);
+    if (self->alive) tp_heap_counters(self)->tid = tp_os_tid();
+    return alone;
+}

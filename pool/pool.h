@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pool.h - the page to read: an allocator that counts itself.
+ *
+ * Idea: requests up to 128 KiB come from size classes (heap.h), larger ones, and all
+ * of them where there is no address space, from a private jemalloc (slab.h). Every
+ * block is counted exactly, in the thread that takes or frees it (counters.h), and
+ * the peak of live bytes is known with its bound (peak.h). The malloc names are not
+ * here: this is an ordinary library that any program can link and test.
+ *
+ * All functions work before any constructor has run and in every state of a thread.
+ * errno is set to ENOMEM where no block is returned, and kept otherwise.
+ *
+ * Locks, outermost first: jemalloc's own, park, depot; the shared heap's before all.
+ * None is held across fork.
+ */
+#ifndef TP_POOL_POOL_H
+#define TP_POOL_POOL_H
+
+#include "pool/counters.h"
+
+/*
+ * A block of at least `size` bytes, aligned to 16; its content is undefined.
+ * Fails: NULL, ENOMEM. Context: hot; 22 instructions to 8 KiB on x86-64.
+ */
+TP_HOT void *tp_pool_alloc(size_t size);
+
+/* As tp_pool_alloc(), zeroed; pages fresh from the kernel are not cleared again. */
+void *tp_pool_zalloc(size_t size);
+
+/* As tp_pool_alloc(), aligned to `align`. Needs: a power of two. */
+void *tp_pool_aligned(size_t align, size_t size);
+
+/*
+ * Takes a block back; NULL is ignored. Context: hot; 26 instructions for a block of
+ * the calling thread. Dies on a misuse that shows without another cache line.
+ */
+TP_HOT void tp_pool_free(void *p);
+
+/*
+ * Makes the block `size` bytes long, where it stands or elsewhere.
+ * Needs: p is not NULL, size is not 0. Fails: NULL, the old block untouched.
+ */
+void *tp_pool_realloc(void *p, size_t size);
+
+/* Bytes that the program may use at `p`; 0 for NULL and for what is not ours. */
+size_t tp_pool_usable(const void *p);
+
+/*
+ * Counts a call of an entry point that is not plain malloc or free, and a call that
+ * returned no memory. Context: the calling thread; never fails.
+ */
+void tp_pool_count_call(enum tp_call entry);
+TP_COLD void tp_pool_count_failure(enum tp_call entry);
+
+/* The calling thread's counters; NULL in a thread that has and gets none. */
+struct tp_counters *tp_pool_counters(void);
+
+/* Counters of slot `index`, NULL beyond the last; and how many slots there are. */
+struct tp_counters *tp_pool_slot(uint32_t index);
+uint32_t tp_pool_slots(void);
+
+/*
+ * Opens the pool, once; every other function does so by itself. False while the
+ * opening thread is still at it, or without memory.
+ */
+TP_COLD bool tp_pool_start(void);
+
+/* Gives everything unused back to the kernel; true when there was something. */
+TP_COLD bool tp_pool_trim(void);
+
+/* Ticks of the cycle counter between two ticks of the pool. */
+uint64_t tp_pool_tick_ticks(void);
+
+/* Around fork(2), in this order: before; then parent, or child. */
+void tp_pool_before_fork(void);
+void tp_pool_after_fork(void);
+/* Returns true when the parent had but one thread. */
+bool tp_pool_forked(void);
+
+/* thread.c: makes threads give their heap back when they end. Once, at start. */
+bool tp_thread_open(void);
+
+#endif

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * slab.h - one reserved range, its slabs, their shared store, and what lies above.
+ *
+ * Idea: address space is reserved once. A dense array of descriptors, one for every
+ * 64 KiB granule, tells everything about a pointer; no block has a header, so what
+ * overflows in a block cannot reach our books, and free needs one subtraction to
+ * know whether a pointer is ours at all. Headers inside slabs would alias in the
+ * caches: 8-10 ns a touch beyond 64 slabs, against 1.1 ns for a dense array.
+ *
+ *   base                       zone                                        end
+ *    +--------------------------+------------------+-----------+------------+
+ *    | descriptors, 128 bytes   | slabs -->        |  nothing  | <-- large  |
+ *    | each, read-only until    | carved in runs   |   yet     |   blocks'  |
+ *    | their granule is in use  | of 1..16 granules|           |   extents  |
+ *    +--------------------------+------------------+-----------+------------+
+ *
+ * A slab is a run of blocks of one class. Its blocks are, at any time,
+ *
+ *   carved = used + on `local`        used = with programs, on lists of heaps,
+ *                                            or on `remote`
+ *
+ * Holds always:
+ *   - `owner` is the owning heap's address plus flags, or flags alone. Any flag, and
+ *     any other heap, makes the one comparison in free fail;
+ *   - only the owner writes the first line; strangers push to `remote` and, when it
+ *     rings, put the slab on the owner's list of callers;
+ *   - descriptors of a run's other granules are TP_SLAB_INSIDE and point back.
+ *
+ * Knows nothing of: threads, counters per thread, files, samples.
+ */
+#ifndef TP_POOL_SLAB_H
+#define TP_POOL_SLAB_H
+
+#include "pool/os.h"
+#include "pool/remote.h"
+#include "pool/size.h"
+
+enum tp_slab_flags {  // in the low bits of `owner`
+    TP_SLAB_FULL = 1,    // on no list: nothing to hand out until a block returns
+    TP_SLAB_WATCHED = 2, // frees must take the slow path: check, zero
+    TP_SLAB_INSIDE = 4,  // not the first granule of its run
+    TP_SLAB_LARGE = 8,   // a block above the pools begins in this granule
+    TP_SLAB_FLAGS = 2047,
+};
+
+struct tp_slab {
+    _Atomic(uintptr_t) owner; // heap | flags; see above
+    struct tp_block *local;   // freed by the owner, newest first
+    int32_t used;             // see above
+    uint32_t bytes;           // of every block
+    uint32_t carved;          // blocks ever cut from the run
+    uint32_t capacity;        // blocks that the run can hold
+    struct tp_slab *next;     // on its heap's shelf, or in the depot
+    struct tp_slab *prev;
+    uint8_t class;
+    uint8_t order;     // log2 of the run's granules
+    bool listed;       // on its heap's shelf
+    bool fresh;        // pages never written since the kernel gave them
+    bool awaited;      // a stranger is about to put it on the list of callers
+    bool spare;        // empty, kept on the shelf and counted in heap->spares
+    uint16_t unused;
+    uint32_t back;     // TP_SLAB_INSIDE: granules to the first one
+    uint32_t fork_era; // forks survived when `remote` was last trusted
+
+    _Alignas(TP_CACHE_LINE) struct tp_remote remote;
+    struct tp_slab *caller;   // next on the owner's list of callers
+    uint64_t emptied_ticks;   // in the depot: since when
+    char *large_start;        // TP_SLAB_LARGE: the block
+    size_t large_bytes;       // TP_SLAB_LARGE: its usable bytes
+};
+static_assert(sizeof(struct tp_slab) == 128, "two lines: owner's and strangers'");
+
+/* Written once before the first block exists. */
+struct tp_range {
+    uintptr_t first;       // descriptor offset that the base would have, see below
+    size_t span;           // bytes of descriptors; 0 when there is no range
+    struct tp_slab *slabs; // descriptor of the base's granule
+    char *base;
+    char *zone; // first granule for slabs
+    char *end;
+};
+extern struct tp_range tp_range;
+
+/* Descriptor of the granule that holds `p`; NULL outside the range. Context: hot. */
+static inline struct tp_slab *tp_slab_at(const void *p)
+{
+    uintptr_t offset =
+        ((uintptr_t)p >> TP_GRANULE_SHIFT) * sizeof(struct tp_slab) - tp_range.first;
+    if (TP_UNLIKELY(offset >= tp_range.span)) return NULL;
+    return (struct tp_slab *)(void *)((char *)tp_range.slabs + offset);
+}
+
+/* True when `owner` is exactly this heap, without a flag. Context: hot. */
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+static inline bool tp_slab_is_plain(struct tp_slab *slab, const void *heap)
+{
+    bool same; // compares in memory: one instruction less than a relaxed load
+    __asm__("cmpq %2, %1" : "=@cce"(same) : "m"(slab->owner), "r"(heap));
+    return same;
+}
+#else
+static inline bool tp_slab_is_plain(struct tp_slab *slab, const void *heap)
+{
+    return atomic_load_explicit(&slab->owner, memory_order_relaxed) ==
+        (uintptr_t)heap;
+}
+#endif
+
+static inline uintptr_t tp_slab_owner(struct tp_slab *slab)
+{
+    return atomic_load_explicit(&slab->owner, memory_order_relaxed);
+}
+
+static inline void tp_slab_set_owner(struct tp_slab *slab, uintptr_t owner)
+{
+    atomic_store_explicit(&slab->owner, owner, memory_order_relaxed);
+}
+
+/* First byte of a slab's run. */
+static inline char *tp_slab_start(const struct tp_slab *slab)
+{
+    return tp_range.base + ((size_t)(slab - tp_range.slabs) << TP_GRANULE_SHIFT);
+}
+
+/* First granule's descriptor of the run that `slab` belongs to. */
+static inline struct tp_slab *tp_slab_head(struct tp_slab *slab)
+{
+    return tp_slab_owner(slab) & TP_SLAB_INSIDE ? slab - slab->back : slab;
+}
+
+/* True when `p` is the first byte of a carved block of `slab` (a run's head). */
+static inline bool tp_slab_is_block(const struct tp_slab *slab, const void *p)
+{
+    size_t offset = (size_t)((const char *)p - tp_slab_start(slab));
+    return offset % slab->bytes == 0 && offset / slab->bytes < slab->carved;
+}
+
+/* slab.c */
+
+/*
+ * Reserves the range: `wanted` bytes, or with 0 the first of 1 TiB, 256, 64, 16, 4,
+ * 1 GiB, ... that the system grants and that is at most a quarter of RLIMIT_AS.
+ * Fails: false; tp_slab_at() then knows no pointer and all blocks are large.
+ */
+bool tp_range_open(size_t wanted);
+
+/* Sets up the run at `slab` for blocks of `class`, nothing carved, no owner. */
+void tp_slab_prepare(struct tp_slab *slab, unsigned class);
+
+/* Cuts up to `n` new blocks; the list ends with NULL. `out_n` may be 0. */
+struct tp_block *tp_slab_carve(struct tp_slab *slab, uint32_t n, uint32_t *out_n);
+
+/* depot.c: the shared store of runs, by order. One lock, held for a few lines. */
+
+/* A run of 1 << order granules, or NULL. `fresh` tells whether it is zeroed. */
+TP_COLD struct tp_slab *tp_depot_take(unsigned order);
+
+/* Gives a run back. Needs: nothing refers to it any more. */
+TP_COLD void tp_depot_put(struct tp_slab *slab);
+
+/*
+ * Returns the pages of runs that have been empty for `age_ticks` to the kernel;
+ * 0: of all. Returns the bytes given back.
+ */
+TP_COLD size_t tp_depot_purge(uint64_t age_ticks);
+
+/* Address space for large extents, from the range's far end; NULL: exhausted. */
+TP_COLD void *tp_depot_extent(size_t bytes);
+
+/* True for addresses that tp_depot_extent() has handed out. */
+bool tp_depot_is_extent(const void *p);
+
+/*
+ * In a forked child. `alone`: the parent had one thread; otherwise other threads
+ * were caught anywhere and what they shared is forgotten: addresses, not pages.
+ */
+void tp_depot_forked(bool alone);
+
+/* Forks survived; a remote list from before the last one is not to be followed. */
+extern uint32_t tp_fork_era;
+
+/* large.c: the door to the private jemalloc. */
+
+/* A block of at least `bytes`, aligned to `align` (a power of two; 0: 16). */
+TP_COLD void *tp_large_alloc(size_t bytes, size_t align, bool zero);
+
+/*
+ * The block that begins at `p`: its usable bytes, or 0 when `p` is no large block.
+ * Context: any thread.
+ */
+size_t tp_large_bytes(const void *p);
+
+/* Needs: tp_large_bytes(p) > 0. */
+TP_COLD void tp_large_free(void *p);
+
+/*
+ * Tries to make the block `bytes` long where it stands; true when it is (the usable
+ * bytes may still be more). Needs: tp_large_bytes(p) > 0.
+ */
+TP_COLD bool tp_large_resize(void *p, size_t bytes);
+
+/*
+ * Moves the content of a large block, `bytes` of it, to a fresh one; pages change
+ * places instead of being copied where that pays.
+ */
+TP_COLD void tp_large_move(void *from, void *to, size_t bytes);
+
+/* Gives unused pages back: when they have lain idle since the last call, or now. */
+TP_COLD size_t tp_large_purge(bool now);
+
+/* Around fork: locks of the private jemalloc, if it has ever started. */
+void tp_large_before_fork(void);
+void tp_large_after_fork(bool child);
+
+#endif

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * dump.c - the live file, frozen: written beside its name, then moved into place.
+ *
+ * Only plain system calls, no allocation, little stack: a dump may be made in the
+ * handler of a signal that stopped the program anywhere. Frees are copied before
+ * allocations, of all threads, so that nothing seems freed before it was allocated.
+ * The writer's error is sticky and looked at once, at the end.
+ */
+#include "shim/output.h"
+
+#include "pool/host.h"
+#include "pool/pool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { NAMES = 10000, ROWS = 8 };
+
+/* One dump at a time, so its buffers need no stack. */
+static struct {
+    _Atomic(bool) busy;
+    _Atomic(uint64_t) sequence;
+    char wish[TP_PATH];       // out= with its patterns filled in
+    char path[TP_PATH + 8];   // with .1, .2, ...
+    char beside[TP_PATH + 32]; // where it is written first
+    char text[8192];           // the summary
+    struct {
+        struct tp_file_header header;
+        struct tp_region rows[ROWS];
+    } head;
+    bool said; // that dumps fail: once is enough
+} dump;
+
+struct writer {
+    int fd;
+    int error; // first one
+};
+
+static void put(struct writer *writer, const void *data, uint64_t bytes)
+{
+    const char *at = data;
+    while (bytes && !writer->error) {
+        ssize_t n = write(writer->fd, at, bytes);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) {
+            writer->error = n < 0 ? errno : ENOSPC;
+            return;
+        }
+        at += n;
+        bytes -= (uint64_t)n;
+    }
+}
+
+/* ---- names ---- */
+
+static void put_char(char *out, size_t *n, char c)
+{
+    if (*n + 1 < TP_PATH) out[(*n)++] = c;
+}
+
+static void put_string(char *out, size_t *n, const char *text)
+{
+    for (; *text; text++) put_char(out, n, *text == '/' ? '_' : *text);
+}
+
+static void put_number(char *out, size_t *n, uint64_t value)
+{
+    char digits[24];
+    tp_format(digits, sizeof(digits), "%lu", (unsigned long)value);
+    put_string(out, n, digits);
+}
+
+static void expand(const char *pattern, char *out, uint64_t sequence)
+{
+    size_t n = 0;
+    for (; *pattern; pattern++) {
+        if (*pattern != '%') {
+            put_char(out, &n, *pattern);
+            continue;
+        }
+        switch (*++pattern) {
+        case 'e': put_string(out, &n, tp_boot.name); break;
+        case 'p': put_number(out, &n, tp_boot.pid); break;
+        case 'h': put_string(out, &n, tp_boot.host); break;
+        case 'n': put_number(out, &n, sequence); break;
+        case 't': put_number(out, &n, (uint64_t)time(NULL)); break;
+        case '%': put_char(out, &n, '%'); break;
+        case '\0': pattern--; break;
+        default: put_char(out, &n, '%'), put_char(out, &n, *pattern);
+        }
+    }
+    out[n] = '\0';
+}
+
+/* Moves the finished file to a name that nobody has; 0 or an errno. */
+static int move_into_place(void)
+{
+    for (unsigned i = 0; i < NAMES; i++) {
+        if (i) tp_format(dump.path, sizeof(dump.path), "%s.%u", dump.wish, i);
+        else tp_format(dump.path, sizeof(dump.path), "%s", dump.wish);
+        if (syscall(SYS_renameat2, AT_FDCWD, dump.beside, AT_FDCWD, dump.path,
+                RENAME_NOREPLACE) == 0)
+            return 0;
+        if (errno == EEXIST) continue;
+        if (errno != EINVAL && errno != ENOSYS) return errno;
+        // This file system cannot; a link cannot replace anything either.
+        if (link(dump.beside, dump.path) == 0) {
+            unlink(dump.beside);
+            return 0;
+        }
+        if (errno != EEXIST) return errno;
+    }
+    return EEXIST;
+}
+
+/* ---- content ---- */
+
+static void add_row(uint32_t kind, uint64_t bytes, uint64_t count)
+{
+    struct tp_file_header *header = &dump.head.header;
+    dump.head.rows[header->n_regions++] = (struct tp_region){ .kind = kind,
+        .record_bytes = (uint32_t)bytes,
+        .count = count,
+        .offset = header->total_bytes };
+    header->total_bytes += tp_align_up(bytes * count, 8);
+}
+
+static void put_padded(struct writer *writer, const void *data, uint64_t bytes)
+{
+    static const char zeros[8];
+    put(writer, data, bytes);
+    put(writer, zeros, tp_align_up(bytes, 8) - bytes);
+}
+
+static void describe(
+    enum tp_dump_reason reason, uint64_t slots, const struct tp_live_view *view)
+{
+    struct tp_file_header *header = &dump.head.header;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    *header = (struct tp_file_header){ .version = TP_FORMAT_VERSION,
+        .header_bytes = sizeof(*header),
+        .total_bytes = sizeof(dump.head),
+        .state = TP_FILE_DUMP,
+        .reason = reason,
+        .flags = view->flags,
+        .row_bytes = sizeof(struct tp_region),
+        .sequence = atomic_load_explicit(&dump.sequence, memory_order_relaxed),
+        .time_unix_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec,
+        .monotonic_ns = tp_os_now_ns(),
+        .ticks = tp_os_ticks() };
+    memcpy(header->magic, TP_FORMAT_MAGIC, sizeof(header->magic));
+    tp_boot_read_rss(&header->rss_bytes, &header->rss_peak_bytes);
+    add_row(TP_REGION_PROCESS, sizeof(struct tp_process_record), 1);
+    add_row(TP_REGION_EXE, 1, view->exe_bytes);
+    add_row(TP_REGION_COMMAND, 1, view->command_bytes);
+    add_row(TP_REGION_TOTALS, sizeof(struct tp_totals), 1);
+    add_row(TP_REGION_CLASSES, sizeof(struct tp_class_count), TP_CLASSES);
+    add_row(TP_REGION_LATENCY, sizeof(struct tp_latency), TP_OPERATIONS * TP_SHARDS);
+    add_row(TP_REGION_ENDED, sizeof(struct tp_ended_record), view->n_ended);
+    add_row(TP_REGION_THREADS, sizeof(struct tp_counters), slots);
+}
+
+/* Frees of every slot, then everything else: see the head of this file. */
+static void copy_slots(struct tp_counters *out, uint32_t slots)
+{
+    for (uint32_t i = 0; i < slots; i++) {
+        const struct tp_counters *from = tp_pool_slot(i);
+        memcpy(out[i].frees, from->frees, sizeof(from->frees));
+        out[i].large_freed_bytes = tp_count_read(&from->large_freed_bytes);
+    }
+    atomic_thread_fence(memory_order_acquire);
+    for (uint32_t i = 0; i < slots; i++) {
+        struct tp_counters frees = out[i];
+        memcpy(&out[i], tp_pool_slot(i), sizeof(out[i]));
+        memcpy(out[i].frees, frees.frees, sizeof(frees.frees));
+        out[i].large_freed_bytes = frees.large_freed_bytes;
+    }
+}
+
+static void put_slots(struct writer *writer, uint32_t slots)
+{
+    size_t bytes = slots * sizeof(struct tp_counters);
+    struct tp_counters *copy = tp_os_map(bytes);
+    if (copy) {
+        copy_slots(copy, slots);
+        put(writer, copy, bytes);
+        tp_os_unmap(copy, bytes);
+        return;
+    }
+    for (uint32_t i = 0; i < slots; i++)
+        put(writer, tp_pool_slot(i), sizeof(struct tp_counters));
+}
+
+static void put_dump(struct writer *writer, enum tp_dump_reason reason)
+{
+    uint32_t slots = tp_pool_slots();
+    struct tp_live_view view = tp_live_view();
+    describe(reason, slots, &view);
+    put(writer, &dump.head, sizeof(dump.head));
+    put_padded(writer, view.process, sizeof(*view.process));
+    put_padded(writer, view.exe, view.exe_bytes);
+    put_padded(writer, view.command, view.command_bytes);
+    put_padded(writer, &tp_account.totals, sizeof(tp_account.totals));
+    put_padded(writer, tp_account.classes, sizeof(tp_account.classes));
+    put_padded(writer, tp_account.latency, sizeof(tp_account.latency));
+    put_padded(writer, view.ended, view.n_ended * sizeof(*view.ended));
+    put_slots(writer, slots);
+}
+
+static int write_dump(enum tp_dump_reason reason)
+{
+    uint64_t sequence = atomic_load_explicit(&dump.sequence, memory_order_relaxed);
+    expand(tp_options.out, dump.wish, sequence);
+    tp_format(dump.beside, sizeof(dump.beside), "%s.%u.part", dump.wish, tp_boot.pid);
+    unlink(dump.beside); // of an earlier process of this pid that was killed
+    int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+    struct writer writer = { open(dump.beside, flags, 0600), 0 };
+    if (writer.fd < 0) return errno;
+    put_dump(&writer, reason);
+    if (close(writer.fd) != 0 && !writer.error) writer.error = errno;
+    if (!writer.error) writer.error = move_into_place();
+    if (writer.error) unlink(dump.beside);
+    return writer.error;
+}
+
+static void write_summary(enum tp_dump_reason reason)
+{
+    if (tp_options.summary == TP_SUMMARY_OFF) return;
+    size_t length = tp_summary_write(dump.text, sizeof(dump.text), reason);
+    struct writer writer = { STDERR_FILENO, 0 };
+    bool to_file = tp_options.summary == TP_SUMMARY_PATH;
+    if (to_file) {
+        int flags = O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC;
+        expand(tp_options.summary_path, dump.path,
+            atomic_load_explicit(&dump.sequence, memory_order_relaxed));
+        writer.fd = open(dump.path, flags, 0600);
+        if (writer.fd < 0) writer.error = errno;
+    }
+    put(&writer, dump.text, length);
+    if (to_file && writer.fd >= 0) close(writer.fd);
+    if (to_file && writer.error)
+        tp_say("cannot write summary %s: %d", dump.path, writer.error);
+}
+
+void tp_dump_write(enum tp_dump_reason reason)
+{
+    if (tp_boot.secure) return;
+    bool idle = false;
+    if (!atomic_compare_exchange_strong_explicit(&dump.busy, &idle, true,
+            memory_order_acquire, memory_order_relaxed))
+        return;
+    int saved = errno;
+    int error = write_dump(reason);
+    if (error && !dump.said) {
+        dump.said = true;
+        tp_say("cannot write %s: %d", dump.wish, error);
+    }
+    write_summary(reason);
+    atomic_fetch_add_explicit(&dump.sequence, 1, memory_order_relaxed);
+    errno = saved;
+    atomic_store_explicit(&dump.busy, false, memory_order_release);
+}
+
+void tp_dump_forked(void)
+{
+    atomic_store_explicit(&dump.busy, false, memory_order_relaxed);
+    atomic_store_explicit(&dump.sequence, 0, memory_order_relaxed);
+}

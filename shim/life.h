@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * life.h - the library inside someone else's process: options, birth, death.
+ *
+ * Idea: the first call of any entry point opens everything that needs no libc (the
+ * pool, the options, the live file); the constructor adds what does (signals, fork
+ * and exit handlers). The program must not notice: no change of its output, exit
+ * status, errno, signals or descriptors. Whatever fails costs us the profile, never
+ * the program its allocation.
+ */
+#ifndef TP_SHIM_LIFE_H
+#define TP_SHIM_LIFE_H
+
+#include "pool/base.h"
+
+enum { TP_PATH = 1024 }; // longest path that we write to, terminator included
+
+enum tp_summary { TP_SUMMARY_OFF, TP_SUMMARY_STDERR, TP_SUMMARY_PATH };
+enum tp_live_folder { TP_LIVE_AUTO, TP_LIVE_OFF, TP_LIVE_PATH };
+enum tp_unwind { TP_UNWIND_AUTO, TP_UNWIND_FP, TP_UNWIND_DWARF };
+
+/* Set once at start, constant afterwards. interface.md section 2 tells the meaning. */
+struct tp_options {
+    uint64_t sample; // mean bytes between samples; 0: off; 1: every allocation
+    char out[TP_PATH];
+    bool exit;
+    int signal; // 0: off
+    uint64_t interval_ns;    // 0: off
+    uint64_t interval_bytes; // 0: off
+    enum tp_live_folder live;
+    char live_path[TP_PATH];
+    enum tp_summary summary;
+    char summary_path[TP_PATH];
+    bool follow;
+    uint32_t depth;
+    enum tp_unwind unwind;
+    bool zero;
+    bool check;
+    uint64_t reserve;  // 0: auto
+    uint64_t purge_ns; // UINT64_MAX: off
+};
+extern struct tp_options tp_options;
+
+/* options.c */
+
+/*
+ * Fills `out` from the text of TIDEPOOL (NULL: all defaults). What it does not
+ * understand it leaves at the default and reports in one line on stderr. `help` as
+ * the text prints the table of keys. Pure but for that.
+ */
+void tp_options_parse(const char *text, struct tp_options *out);
+
+/* Sees to out=, summary= and live= being absolute, now that the folder is known. */
+void tp_options_resolve(struct tp_options *options, const char *folder);
+
+/* boot.c */
+
+/* What the process is, learnt once; strings are terminated. */
+struct tp_boot {
+    uint32_t pid;
+    uint32_t ppid;
+    uint64_t start_jiffies; // 0 when /proc is absent
+    uint64_t start_unix_ns;
+    uint64_t start_monotonic_ns;
+    uint64_t start_ticks;
+    uint8_t boot_id[16];
+    char exe[TP_PATH];
+    char name[64];
+    char host[64];
+    const char *run_folder; // $XDG_RUNTIME_DIR or NULL
+    const char *command; // n bytes: the arguments, each ended by a NUL
+    size_t command_bytes;
+    bool secure; // AT_SECURE: no file, no environment, no signal
+};
+extern struct tp_boot tp_boot;
+
+/* Learns pid and start anew in a forked child. */
+void tp_boot_forked(void);
+
+/* Resident bytes of the process and their peak; 0 when unknown. Signal-safe. */
+void tp_boot_read_rss(uint64_t *out_now, uint64_t *out_peak);
+
+/* signals.c */
+void tp_signals_open(void);
+
+/* fork.c */
+void tp_fork_open(void);
+
+/* exit.c */
+void tp_exit_open(void);
+
+#endif

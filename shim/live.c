@@ -1,0 +1,452 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * live.c - the file behind the counters: create, grow, remove, replace after fork.
+ *
+ * The library's counters are static memory and bays of the pool. A file on tmpfs is
+ * mapped over them with MAP_FIXED, so that the hot paths know nothing of it and the
+ * kernel keeps the account whatever ends the process:
+ *
+ *     offset 0      4 KiB   12 KiB                64 KiB     96 KiB      160 KiB ...
+ *     +------------+-------+---------------------+----------+-----------+---------
+ *     | header and | pro-  | totals, classes,    | ended    | bay 0:    | bay 1 ...
+ *     | rows       | cess  | latencies           | threads  | 32 slots  |
+ *     +------------+-------+---------------------+----------+-----------+---------
+ *
+ * Every page is reserved with fallocate before it is touched (a full tmpfs is an
+ * error here, not a SIGBUS later); the descriptor is closed after mmap, because
+ * programs close what they do not know. A disk file would not do: a store to its
+ * pages after write-back costs microseconds to hundreds of milliseconds.
+ *
+ * A forked child must not count into its parent's pages: it gets private copies at
+ * once, and a file of its own only when it lives long enough to reach a slow path,
+ * because most children exec at once.
+ */
+#include "shim/output.h"
+
+#include "pool/host.h"
+#include "pool/pool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+static_assert(sizeof(struct tp_counters) == sizeof(struct tp_thread_slot), "one layout");
+#define SAME(pool_field, file_field)                                                   \
+    static_assert(offsetof(struct tp_counters, pool_field) ==                          \
+            offsetof(struct tp_thread_slot, file_field),                               \
+        "one layout")
+SAME(room, room);
+SAME(limit, limit);
+SAME(state, state);
+SAME(tid, tid);
+SAME(epoch, epoch);
+SAME(started_ns, started_ns);
+SAME(remote_frees, remote_frees);
+SAME(frees, frees);
+SAME(taken, taken);
+SAME(large_allocated_bytes, large_allocated_bytes);
+SAME(large_freed_bytes, large_freed_bytes);
+SAME(calls, calls);
+SAME(failed, failed);
+SAME(realloc_freed, realloc_freed);
+SAME(zeroed_for_free, zeroed_for_free);
+SAME(name, name);
+SAME(base, base);
+static_assert(sizeof(struct tp_totals) == sizeof(struct tp_totals_record), "one layout");
+static_assert(offsetof(struct tp_totals, foreign_frees) ==
+        offsetof(struct tp_totals_record, foreign_frees),
+    "one layout");
+static_assert(sizeof(struct tp_latency) == sizeof(struct tp_latency_record), "one layout");
+static_assert(
+    offsetof(struct tp_latency, buckets) == offsetof(struct tp_latency_record, buckets),
+    "one layout");
+static_assert(sizeof(struct tp_class_count) == sizeof(struct tp_class_record), "layout");
+static_assert((int)TP_CALLS == (int)TP_ENTRIES, "one list of entry points");
+static_assert((int)TP_CLASSES == (int)TP_FORMAT_POOL_CLASSES, "one list of classes");
+static_assert((int)TP_BUCKETS == (int)TP_FORMAT_BUCKETS, "one kind of histogram");
+static_assert((int)TP_SHARED == (int)TP_SLOT_SHARED, "one list of states");
+static_assert(sizeof(struct tp_sums) == sizeof(struct tp_thread_sums), "one layout");
+
+enum {
+    HEAD_BYTES = 4096,
+    PROCESS_BYTES = 8192,
+    ENDED = 256,
+    BAY_BYTES = 64 * 1024,
+    AT_PROCESS = HEAD_BYTES,
+    AT_ACCOUNT = AT_PROCESS + PROCESS_BYTES,
+    AT_ENDED = AT_ACCOUNT + (int)sizeof(struct tp_account),
+    AT_BAYS = AT_ENDED + ENDED * (int)sizeof(struct tp_ended_record),
+    BAYS = 1024,
+};
+static_assert(AT_BAYS % 4096 == 0, "bays begin on a page");
+
+/* What live.c itself keeps in the file; static memory until the file is there. */
+static struct {
+    union {
+        struct {
+            struct tp_file_header header;
+            struct tp_region rows[TP_FORMAT_REGIONS];
+        };
+        uint8_t head_page[HEAD_BYTES];
+    };
+    union {
+        struct tp_process_record process;
+        uint8_t process_page[PROCESS_BYTES]; // record, executable, arguments
+    };
+} file __attribute__((aligned(4096)));
+
+static struct tp_ended_record ended[ENDED] __attribute__((aligned(4096)));
+
+static struct {
+    char path[TP_PATH]; // empty: no file
+    dev_t device;
+    ino_t inode;
+    struct tp_counters *bay[BAYS];
+    uint32_t n_bays;
+    _Atomic(uint32_t) n_ended;
+    uint32_t flags; // enum tp_file_flags
+    bool due;       // a forked child without its file yet
+    uint32_t parent_pid;
+} live;
+
+/* ---- what the file says of itself ---- */
+
+static void add_row(uint32_t kind, uint32_t record_bytes, uint64_t count, uint64_t offset)
+{
+    uint32_t n = file.header.n_regions;
+    if (n >= TP_FORMAT_REGIONS) return;
+    file.rows[n] = (struct tp_region){ .kind = kind,
+        .record_bytes = record_bytes,
+        .count = count,
+        .offset = offset };
+    __atomic_store_n(&file.header.n_regions, n + 1, __ATOMIC_RELEASE);
+}
+
+/* Bays follow each other in the file: one row covers them all. */
+static void add_bay_row(uint64_t offset)
+{
+    uint64_t slots = BAY_BYTES / sizeof(struct tp_counters);
+    uint32_t n = file.header.n_regions;
+    struct tp_region *last = n ? &file.rows[n - 1] : NULL;
+    if (last && last->kind == TP_REGION_THREADS &&
+        last->offset + last->count * sizeof(struct tp_counters) == offset) {
+        __atomic_store_n(&last->count, last->count + slots, __ATOMIC_RELEASE);
+    } else {
+        add_row(TP_REGION_THREADS, sizeof(struct tp_counters), slots, offset);
+    }
+    __atomic_store_n(&file.header.total_bytes, offset + BAY_BYTES, __ATOMIC_RELEASE);
+}
+
+static void refresh_clocks(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    file.header.time_unix_ns =
+        (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    file.header.monotonic_ns = tp_os_now_ns();
+    file.header.ticks = tp_os_ticks();
+}
+
+static void describe_process(uint32_t flags)
+{
+    struct tp_process_record *process = &file.process;
+    process->pid = tp_boot.pid;
+    process->ppid = tp_boot.ppid;
+    process->flags = flags;
+    process->page_bytes = (uint32_t)tp_os_page();
+    process->start_unix_ns = tp_boot.start_unix_ns;
+    process->start_monotonic_ns = tp_boot.start_monotonic_ns;
+    process->start_ticks = tp_boot.start_ticks;
+    process->start_jiffies = tp_boot.start_jiffies;
+    memcpy(process->boot_id, tp_boot.boot_id, sizeof(process->boot_id));
+    memcpy(process->name, tp_boot.name, sizeof(process->name));
+    memcpy(process->host, tp_boot.host, sizeof(process->host));
+}
+
+static void describe_file(void)
+{
+    size_t exe = strlen(tp_boot.exe);
+    size_t aligned = tp_align_up(exe, 8);
+    size_t room = PROCESS_BYTES - sizeof(struct tp_process_record) - aligned;
+    size_t command = tp_boot.command_bytes < room ? tp_boot.command_bytes : room;
+    uint8_t *text = file.process_page + sizeof(struct tp_process_record);
+    memcpy(text, tp_boot.exe, exe);
+    if (command) memcpy(text + aligned, tp_boot.command, command);
+
+    memcpy(file.header.magic, TP_FORMAT_MAGIC, sizeof(file.header.magic));
+    file.header.version = TP_FORMAT_VERSION;
+    file.header.header_bytes = sizeof(struct tp_file_header);
+    file.header.state = TP_FILE_LIVE;
+    file.header.row_bytes = sizeof(struct tp_region);
+    file.header.n_regions = 0;
+    add_row(TP_REGION_PROCESS, sizeof(struct tp_process_record), 1, AT_PROCESS);
+    uint64_t at = AT_PROCESS + sizeof(struct tp_process_record);
+    add_row(TP_REGION_EXE, 1, exe, at);
+    add_row(TP_REGION_COMMAND, 1, command, at + aligned);
+    add_row(TP_REGION_TOTALS, sizeof(struct tp_totals), 1,
+        AT_ACCOUNT + offsetof(struct tp_account, totals));
+    add_row(TP_REGION_CLASSES, sizeof(struct tp_class_count), TP_CLASSES,
+        AT_ACCOUNT + offsetof(struct tp_account, classes));
+    add_row(TP_REGION_LATENCY, sizeof(struct tp_latency), TP_OPERATIONS * TP_SHARDS,
+        AT_ACCOUNT + offsetof(struct tp_account, latency));
+    add_row(TP_REGION_ENDED, sizeof(struct tp_ended_record), ENDED, AT_ENDED);
+    file.header.total_bytes = AT_BAYS;
+    refresh_clocks();
+}
+
+/* ---- mapping ---- */
+
+static bool map_part(int fd, void *at, size_t bytes, uint64_t offset)
+{
+    return mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
+               (off_t)offset) != MAP_FAILED;
+}
+
+/* Reserves pages; 0 or an errno. Never lets RLIMIT_FSIZE kill the program. */
+static int reserve(int fd, uint64_t offset, uint64_t bytes)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+        limit.rlim_cur < offset + bytes)
+        return EFBIG;
+    int error;
+    while ((error = posix_fallocate(fd, (off_t)offset, (off_t)bytes)) == EINTR) {}
+    return error;
+}
+
+static int create(const char *folder, char *out_path)
+{
+    for (unsigned n = 0; n < 100; n++) {
+        tp_format(out_path, TP_PATH, "%s/tidepool.%u.%lu.%u", folder, tp_boot.pid,
+            (unsigned long)tp_boot.start_jiffies, n);
+        int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+        int fd = open(out_path, flags, 0600);
+        if (fd >= 0 || errno != EEXIST) return fd;
+    }
+    return -1;
+}
+
+/* Content first, then the mapping over it: what was counted so far stays. */
+static int fill_and_map(int fd)
+{
+    uint64_t bytes = AT_BAYS + (uint64_t)live.n_bays * BAY_BYTES;
+    int error = reserve(fd, 0, bytes);
+    if (error) return error;
+    if (pwrite(fd, &file, sizeof(file), 0) != (ssize_t)sizeof(file) ||
+        pwrite(fd, &tp_account, TP_PAGE, AT_ACCOUNT) != TP_PAGE)
+        return errno;
+    for (uint32_t i = 0; i < live.n_bays; i++) {
+        uint32_t used = tp_pool_slots() - i * TP_BAY_SLOTS;
+        if (used > TP_BAY_SLOTS) used = TP_BAY_SLOTS;
+        size_t length = used * sizeof(struct tp_counters);
+        off_t at = AT_BAYS + (off_t)i * BAY_BYTES;
+        if (pwrite(fd, live.bay[i], length, at) != (ssize_t)length) return errno;
+    }
+
+    bool good = map_part(fd, &file, sizeof(file), 0) &&
+        map_part(fd, &tp_account, sizeof(tp_account), AT_ACCOUNT) &&
+        map_part(fd, ended, sizeof(ended), AT_ENDED);
+    for (uint32_t i = 0; good && i < live.n_bays; i++)
+        good = map_part(
+            fd, live.bay[i], BAY_BYTES, AT_BAYS + (uint64_t)i * BAY_BYTES);
+    return good ? 0 : errno;
+}
+
+/* Tries one folder; 0 or an errno. */
+static int open_in(const char *folder)
+{
+    int fd = create(folder, live.path);
+    if (fd < 0) {
+        live.path[0] = '\0';
+        return errno;
+    }
+    struct stat status;
+    int error = fstat(fd, &status) == 0 ? fill_and_map(fd) : errno;
+    close(fd);
+    if (error) {
+        unlink(live.path);
+        live.path[0] = '\0';
+        return error;
+    }
+    live.device = status.st_dev;
+    live.inode = status.st_ino;
+    return 0;
+}
+
+static void open_file(void)
+{
+    int error = 0;
+    if (tp_options.live == TP_LIVE_OFF || tp_boot.secure) return;
+    if (tp_options.live == TP_LIVE_PATH) {
+        error = open_in(tp_options.live_path);
+    } else {
+        const char *run = tp_boot.run_folder;
+        error = run && run[0] == '/' ? open_in(run) : ENOENT;
+        if (error) error = open_in("/dev/shm");
+        if (error) error = open_in("/tmp");
+    }
+    if (!error) return;
+    file.process.flags |= TP_PROCESS_NO_FILE;
+    tp_say("cannot keep the live file%s%s: %d; the account is lost on SIGKILL",
+        tp_options.live == TP_LIVE_PATH ? " in " : "",
+        tp_options.live == TP_LIVE_PATH ? tp_options.live_path : "", error);
+}
+
+void tp_live_open(void)
+{
+    uint32_t flags = 0;
+    if (!atomic_load_explicit(&tp_account.totals.range_bytes, memory_order_relaxed))
+        flags |= TP_PROCESS_NO_RANGE;
+    describe_process(flags);
+    describe_file();
+    for (uint32_t i = 0; i < live.n_bays; i++)
+        add_bay_row(AT_BAYS + (uint64_t)i * BAY_BYTES);
+    open_file();
+    atomic_fetch_add_explicit(&tp_account.totals.self_bytes, file.header.total_bytes,
+        memory_order_relaxed);
+}
+
+/* Maps a further bay; the file is opened by name, and only if it is still ours. */
+static int extend(struct tp_counters *counters, uint64_t offset)
+{
+    int fd = open(live.path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) return errno;
+    struct stat status;
+    int error = fstat(fd, &status) == 0 ? 0 : errno;
+    if (!error && (status.st_dev != live.device || status.st_ino != live.inode))
+        error = ENOENT;
+    if (!error) error = reserve(fd, offset, BAY_BYTES);
+    if (!error && !map_part(fd, counters, BAY_BYTES, offset)) error = errno;
+    close(fd);
+    return error;
+}
+
+void tp_host_bay(struct tp_counters *counters, uint32_t first)
+{
+    uint32_t bay = first / TP_BAY_SLOTS;
+    if (bay >= BAYS) return;
+    live.bay[bay] = counters;
+    live.n_bays = bay + 1;
+    if (!file.header.n_regions) return; // not opened yet
+    uint64_t offset = AT_BAYS + (uint64_t)bay * BAY_BYTES;
+    int saved = errno;
+    if (live.path[0] && extend(counters, offset)) {
+        live.flags |= TP_FILE_LOST_COUNTS;
+        file.header.flags |= TP_FILE_LOST_COUNTS;
+    } else if (!(live.flags & TP_FILE_LOST_COUNTS)) {
+        add_bay_row(offset);
+    }
+    errno = saved;
+}
+
+void tp_live_remove(void)
+{
+    if (!live.path[0]) return;
+    struct stat status;
+    int saved = errno;
+    if (lstat(live.path, &status) == 0 && status.st_dev == live.device &&
+        status.st_ino == live.inode)
+        unlink(live.path);
+    live.path[0] = '\0';
+    errno = saved;
+}
+
+/* ---- threads that ended ---- */
+
+void tp_host_thread_ended(
+    const struct tp_counters *counters, uint32_t index, const struct tp_sums *did)
+{
+    uint32_t n = atomic_load_explicit(&live.n_ended, memory_order_relaxed);
+    do {
+        if (n >= ENDED) return; // the rest is one row in the report
+    } while (!atomic_compare_exchange_weak_explicit(
+        &live.n_ended, &n, n + 1, memory_order_relaxed, memory_order_relaxed));
+
+    struct tp_ended_record *record = &ended[n];
+    record->slot = index;
+    record->tid = counters->tid;
+    record->epoch = counters->epoch;
+    record->started_ns = counters->started_ns;
+    record->ended_ns = tp_os_now_ns();
+    memcpy(record->name, counters->name, sizeof(record->name));
+    memcpy(&record->sums, did, sizeof(record->sums));
+}
+
+/* ---- fork ---- */
+
+/* Puts private memory in the place of shared pages; the first `keep` bytes stay. */
+static void privatise(void *at, size_t bytes, size_t keep)
+{
+    char page[TP_PAGE];
+    char *copy = keep > sizeof(page) ? tp_os_map(keep) : page;
+    if (copy) memcpy(copy, at, keep);
+    void *fresh = mmap(at, bytes, PROT_READ | PROT_WRITE,
+        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    if (copy && fresh != MAP_FAILED) memcpy(at, copy, keep);
+    if (copy && copy != page) tp_os_unmap(copy, keep);
+}
+
+void tp_live_forked(void)
+{
+    int saved = errno;
+    bool had_file = live.path[0] != '\0';
+    live.path[0] = '\0';
+    live.parent_pid = tp_boot.pid;
+    tp_boot_forked();
+    if (had_file) {
+        size_t totals = sizeof(struct tp_totals) + sizeof(tp_account.classes);
+        privatise(&file, sizeof(file), sizeof(file));
+        privatise(&tp_account, sizeof(tp_account), totals);
+        privatise(ended, sizeof(ended), 0);
+        uint32_t slots = tp_pool_slots();
+        for (uint32_t i = 0; i < live.n_bays; i++) {
+            uint32_t used = slots - i * TP_BAY_SLOTS;
+            if (used > TP_BAY_SLOTS) used = TP_BAY_SLOTS;
+            privatise(live.bay[i], BAY_BYTES, used * sizeof(struct tp_counters));
+        }
+    }
+    atomic_store_explicit(&live.n_ended, 0, memory_order_relaxed);
+    live.due = had_file;
+
+    uint64_t allocations = 0, frees = 0, bytes = 0;
+    for (uint32_t i = 0; i < tp_pool_slots(); i++) {
+        struct tp_sums sums = tp_counters_sums(tp_pool_slot(i));
+        allocations += sums.allocations;
+        frees += sums.frees;
+        bytes += sums.allocated_bytes - sums.freed_bytes;
+    }
+    describe_process(file.process.flags | TP_PROCESS_FORKED);
+    file.process.inherited_allocations = allocations;
+    file.process.inherited_frees = frees;
+    file.process.inherited_bytes = bytes;
+    errno = saved;
+}
+
+void tp_live_settle(void)
+{
+    int saved = errno;
+    if (live.due) {
+        live.due = false;
+        open_file();
+    }
+    refresh_clocks();
+    errno = saved;
+}
+
+struct tp_live_view tp_live_view(void)
+{
+    uint32_t n = atomic_load_explicit(&live.n_ended, memory_order_relaxed);
+    return (struct tp_live_view){ .process = &file.process,
+        .exe = (const char *)file.process_page + sizeof(struct tp_process_record),
+        .exe_bytes = file.rows[1].count,
+        .command = (const char *)&file + file.rows[2].offset,
+        .command_bytes = file.rows[2].count,
+        .ended = ended,
+        .n_ended = n < ENDED ? n : ENDED,
+        .flags = live.path[0] ? 0 : live.flags };
+}

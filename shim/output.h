@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * output.h - where the account goes: the live file while the process runs, dumps
+ * when someone wants to keep it.
+ *
+ * Idea: counters live in memory that a small file on tmpfs is mapped over, so they
+ * outlive the process whatever kills it. A dump is written from the same memory with
+ * plain system calls and may be made in a signal handler.
+ */
+#ifndef TP_SHIM_OUTPUT_H
+#define TP_SHIM_OUTPUT_H
+
+#include "shim/format.h"
+#include "shim/life.h"
+
+/* live.c */
+
+/*
+ * Creates the live file and maps it over the counters. What fails is said in one
+ * line; the counters then stay in anonymous memory. Context: once, at start.
+ */
+void tp_live_open(void);
+
+/* Removes the file: its account is in a dump, or nobody wants it. Idempotent. */
+void tp_live_remove(void);
+
+/*
+ * In a forked child, before anything counts: private copies take the place of the
+ * parent's pages. The child's own file is made by tp_live_settle().
+ */
+void tp_live_forked(void);
+
+/* Makes the file that a fork left due, and refreshes the clocks in the header. */
+void tp_live_settle(void);
+
+/* The parts of the file, for the dump. */
+struct tp_live_view {
+    const struct tp_process_record *process;
+    const char *exe; // exe_bytes of it, not terminated
+    uint64_t exe_bytes;
+    const char *command; // each argument ended by a NUL
+    uint64_t command_bytes;
+    const struct tp_ended_record *ended;
+    uint64_t n_ended;
+    uint32_t flags; // enum tp_file_flags
+};
+struct tp_live_view tp_live_view(void);
+
+/* dump.c */
+
+/*
+ * Writes a dump to the next free name of out=, and the summary if there is to be
+ * one. One at a time: a second one is dropped. Says why when it fails.
+ * Context: anywhere, signal handlers included; preserves errno.
+ */
+void tp_dump_write(enum tp_dump_reason reason);
+
+/* Lets a forked child make dumps of its own. */
+void tp_dump_forked(void);
+
+/* summary.c */
+
+/* The account on one screen, as text; returns its length. Signal-safe. */
+size_t tp_summary_write(char *out, size_t size, enum tp_dump_reason reason);
+
+#endif
