@@ -45,6 +45,11 @@ struct tp_sums { // a thread's figures
     uint64_t remote_frees;
 };
 
+struct tp_class_taken { // one class, the malloc side
+    uint64_t allocations;
+    uint64_t requested_bytes;
+};
+
 /* One thread's block. The first line is all that free touches besides frees[]. */
 struct tp_counters {
     int64_t room;  // see peak.h, also the next three
@@ -57,10 +62,7 @@ struct tp_counters {
     uint64_t started_ns;
     uint64_t remote_frees;
     uint64_t frees[TP_CLASSES + 1];
-    struct {
-        uint64_t allocations;
-        uint64_t requested_bytes;
-    } taken[TP_CLASSES + 1];
+    struct tp_class_taken taken[TP_CLASSES + 1];
     uint64_t large_allocated_bytes;
     uint64_t large_freed_bytes;
     uint64_t calls[TP_CALLS];
@@ -156,6 +158,17 @@ static inline void tp_count_add_signed(int64_t *counter, int64_t n)
 {
     __asm__("addq %1, %0" : "+m"(*counter) : "er"(n) : "cc");
 }
+static inline void tp_count_sub_signed(int64_t *counter, int64_t n)
+{
+    __asm__("subq %1, %0" : "+m"(*counter) : "er"(n) : "cc");
+}
+/* Takes one away; true when nothing is left. */
+static inline bool tp_count_down(int32_t *counter)
+{
+    bool done;
+    __asm__("subl $1, %0" : "+m"(*counter), "=@ccle"(done));
+    return done;
+}
 #else
 static inline void tp_count_add(uint64_t *counter, uint64_t n)
 {
@@ -166,6 +179,14 @@ static inline void tp_count_add_signed(int64_t *counter, int64_t n)
 {
     int64_t now = __atomic_load_n(counter, __ATOMIC_RELAXED);
     __atomic_store_n(counter, now + n, __ATOMIC_RELAXED);
+}
+static inline void tp_count_sub_signed(int64_t *counter, int64_t n)
+{
+    tp_count_add_signed(counter, -n);
+}
+static inline bool tp_count_down(int32_t *counter)
+{
+    return --*counter <= 0;
 }
 #endif
 

@@ -2,12 +2,12 @@
 /*
  * pool.c - dispatch: by size on the way out, by address on the way in.
  *
- * The two hot functions stand last, each below the cold ones that it falls to.
+ * The hot halves of alloc and free are in fast.h; here is what they fall to.
  */
 #include "pool/pool.h"
 
 #include "pool/check.h"
-#include "pool/heap.h"
+#include "pool/fast.h"
 #include "pool/host.h"
 
 #include <errno.h>
@@ -184,8 +184,10 @@ static void run_event(struct tp_heap *heap, void *p, size_t size)
 
 /* ---- taking ---- */
 
-static void *fail(void)
+/* No memory: counted as a malloc that failed, until someone else takes the blame. */
+static TP_COLD void *fail(void)
 {
+    tp_pool_count_failure(TP_CALL_MALLOC);
     errno = ENOMEM;
     return NULL;
 }
@@ -239,51 +241,41 @@ static TP_COLD void *alloc_slow(size_t size, unsigned c)
     return block ? block : alloc_large(size, 0, false);
 }
 
-static TP_COLD void *alloc_event(size_t size, unsigned c, struct tp_block *block)
+void *tp_cold_refill(size_t size, struct tp_bin *bin)
+{
+    return alloc_slow(size, (unsigned)(bin - tp_heap_self->bins));
+}
+
+void *tp_cold_event(size_t size, struct tp_bin *bin, struct tp_block *block)
 {
     struct tp_heap *heap = tp_heap_self;
     if (is_busy(heap)) return block;
     atomic_store_explicit(
         &heap->busy, (uintptr_t)__builtin_frame_address(0), memory_order_relaxed);
     if (heap->to_sample <= heap->armed - heap->countdown)
-        time_fast_path(heap, c, block);
+        time_fast_path(heap, (unsigned)(bin - heap->bins), block);
     run_event(heap, block, size);
     leave(heap);
     return block;
 }
 
-/* Takes a block of class `c` for a request of `size`. Context: hot. */
-static inline void *take(unsigned c, size_t size)
-{
-    struct tp_heap *heap = tp_heap_self;
-    struct tp_bin *bin = &heap->bins[c];
-    struct tp_block *block = bin->free;
-    if (TP_UNLIKELY(!block)) return alloc_slow(size, c);
-
-    bin->free = block->next;
-    tp_heap_count_taken(heap, c, size);
-    if (TP_UNLIKELY(heap->countdown < 0)) return alloc_event(size, c, block);
-    return block;
-}
-
 /* Requests above the table: the class is computed. */
-static __attribute__((noinline)) void *alloc_medium(size_t size)
+void *tp_cold_medium(size_t size)
 {
     if (size > TP_POOL_MAX) return alloc_large(size, 0, false);
-    return take(tp_class_of(size), size);
+    return tp_fast_take(tp_class_of(size), size);
 }
 
 TP_HOT void *tp_pool_alloc(size_t size)
 {
-    if (TP_UNLIKELY(size > TP_TABLE_MAX)) return alloc_medium(size);
-    return take(tp_class_table[(size + TP_MIN_ALIGN - 1) / TP_MIN_ALIGN], size);
+    return tp_fast_alloc(size);
 }
 
 void *tp_pool_zalloc(size_t size)
 {
     if (size > TP_POOL_MAX) return alloc_large(size, 0, true);
     unsigned c = tp_class_of(size);
-    void *p = take(c, size);
+    void *p = tp_fast_take(c, size);
     if (TP_UNLIKELY(!p)) return NULL;
     // The bin's list is clean to the last block, but for the links.
     struct tp_heap *heap = tp_heap_self;
@@ -302,7 +294,7 @@ void *tp_pool_aligned(size_t align, size_t size)
     // Slabs are aligned to their run, blocks to the power of two in their size.
     unsigned c = tp_class_of(least);
     while (tp_class_bytes(c) & (align - 1)) c++;
-    return take(c, size);
+    return tp_fast_take(c, size);
 }
 
 /* ---- giving back ---- */
@@ -359,9 +351,10 @@ static void free_block(void *p, struct tp_slab *slab)
     leave(heap);
 }
 
-/* Everything but a block of the caller's own heap on a plain slab. */
-static TP_COLD void free_other(void *p, struct tp_slab *slab)
+void tp_cold_free(void *p)
 {
+    if (!p) return;
+    struct tp_slab *slab = tp_slab_at(p);
     if (slab) {
         uintptr_t owner = tp_slab_owner(slab);
         if (owner & TP_SLAB_INSIDE) owner = tp_slab_owner(slab = slab - slab->back);
@@ -381,39 +374,26 @@ static TP_COLD void free_other(void *p, struct tp_slab *slab)
 }
 
 /* The net is at a new high, or has fallen far: see to it, then go on as usual. */
-static TP_COLD void free_edge(void *p)
+void tp_cold_edge(void *p)
 {
     tp_peak_edge(tp_heap_counters(tp_heap_self));
     tp_pool_free(p);
 }
 
-static TP_COLD void free_emptied(struct tp_slab *slab)
+void tp_cold_emptied(struct tp_slab *slab)
 {
     struct tp_heap *heap = tp_heap_self;
     if (!is_busy(heap)) tp_heap_emptied(heap, slab);
 }
 
+void tp_cold_double_free(void *p)
+{
+    tp_die("double free of %p", p);
+}
+
 TP_HOT void tp_pool_free(void *p)
 {
-    struct tp_heap *heap = tp_heap_self;
-    struct tp_slab *slab = tp_slab_at(p);
-    if (TP_UNLIKELY(!slab || !tp_slab_is_plain(slab, heap))) {
-        if (p) free_other(p, slab);
-        return;
-    }
-    struct tp_counters *counters = tp_heap_counters(heap);
-    if (TP_UNLIKELY(!tp_peak_calm(counters))) {
-        free_edge(p);
-        return;
-    }
-    struct tp_block *block = p;
-    if (TP_UNLIKELY(slab->local == block)) tp_die("double free of %p", p);
-
-    block->next = slab->local;
-    slab->local = block;
-    tp_count_add(&counters->frees[slab->class], 1);
-    tp_count_add_signed(&counters->room, slab->bytes);
-    if (TP_UNLIKELY(--slab->used <= 0)) free_emptied(slab);
+    tp_fast_free(p);
 }
 
 /* ---- changing size ---- */
@@ -531,6 +511,14 @@ void tp_pool_count_failure(enum tp_call entry)
 {
     struct tp_counters *counters = tp_pool_counters();
     if (counters) tp_count_add(&counters->failed[entry], 1);
+}
+
+void tp_pool_blame(enum tp_call entry)
+{
+    struct tp_counters *counters = tp_pool_counters();
+    if (!counters) return;
+    tp_count_add(&counters->failed[TP_CALL_MALLOC], (uint64_t)-1);
+    tp_count_add(&counters->failed[entry], 1);
 }
 
 struct tp_counters *tp_pool_slot(uint32_t index)

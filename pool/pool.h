@@ -21,7 +21,7 @@
 
 /*
  * A block of at least `size` bytes, aligned to 16; its content is undefined.
- * Fails: NULL, ENOMEM. Context: hot; 22 instructions to 8 KiB on x86-64.
+ * Fails: NULL, ENOMEM, counted as a failed malloc. Context: hot, see fast.h.
  */
 TP_HOT void *tp_pool_alloc(size_t size);
 
@@ -32,8 +32,8 @@ void *tp_pool_zalloc(size_t size);
 void *tp_pool_aligned(size_t align, size_t size);
 
 /*
- * Takes a block back; NULL is ignored. Context: hot; 26 instructions for a block of
- * the calling thread. Dies on a misuse that shows without another cache line.
+ * Takes a block back; NULL is ignored. Context: hot, see fast.h. Dies on a misuse
+ * that shows without another cache line.
  */
 TP_HOT void tp_pool_free(void *p);
 
@@ -48,10 +48,12 @@ size_t tp_pool_usable(const void *p);
 
 /*
  * Counts a call of an entry point that is not plain malloc or free, and a call that
- * returned no memory. Context: the calling thread; never fails.
+ * returned no memory without asking the pool. When the pool itself returned none, it
+ * has counted a failed malloc; tp_pool_blame() makes it one of `entry`.
  */
 void tp_pool_count_call(enum tp_call entry);
 TP_COLD void tp_pool_count_failure(enum tp_call entry);
+TP_COLD void tp_pool_blame(enum tp_call entry);
 
 /* The calling thread's counters; NULL in a thread that has and gets none. */
 struct tp_counters *tp_pool_counters(void);

@@ -166,10 +166,27 @@ void tp_host_started(void)
     errno = saved;
 }
 
+/* follow=off: takes this library out of LD_PRELOAD, where the kernel put it. */
+static void stay_behind(void)
+{
+    static const char ours[] = "libtidepool.so";
+    for (char **at = environ; at && *at; at++) {
+        if (strncmp(*at, "LD_PRELOAD=", 11) != 0) continue;
+        char *list = *at + 11, *name = strstr(list, ours);
+        if (!name) return;
+        char *begin = name, *end = name + sizeof(ours) - 1;
+        while (begin > list && begin[-1] != ':' && begin[-1] != ' ') begin--;
+        if (*end) end++;
+        else if (begin > list) begin--;
+        memmove(begin, end, strlen(end) + 1);
+    }
+}
+
 static __attribute__((constructor)) void finish_start(void)
 {
     int saved = errno;
     tp_pool_counters();
+    if (!tp_options.follow) stay_behind();
     if (!tp_boot.secure) {
         tp_fork_open();
         tp_exit_open();

@@ -268,6 +268,11 @@ void tp_dump_write(enum tp_dump_reason reason)
     atomic_store_explicit(&dump.busy, false, memory_order_release);
 }
 
+void tp_dump_withdraw(void)
+{
+    unlink(dump.path);
+}
+
 void tp_dump_forked(void)
 {
     atomic_store_explicit(&dump.busy, false, memory_order_relaxed);

@@ -344,6 +344,16 @@ void tp_host_bay(struct tp_counters *counters, uint32_t first)
     errno = saved;
 }
 
+bool tp_live_is_open(void)
+{
+    return live.path[0] != '\0';
+}
+
+void tp_live_reopen(void)
+{
+    if (!live.path[0]) open_file();
+}
+
 void tp_live_remove(void)
 {
     if (!live.path[0]) return;

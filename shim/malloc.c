@@ -6,6 +6,7 @@
  * there it gets away with here. operator new and delete are not here: libstdc++ calls
  * malloc and free, and its own new throws, which C cannot.
  */
+#include "pool/fast.h"
 #include "pool/pool.h"
 
 #include <errno.h>
@@ -21,31 +22,31 @@ API void cfree(void *p);
 API void free_sized(void *p, size_t size);
 API void free_aligned_sized(void *p, size_t align, size_t size);
 
-/* A failed call of `entry`; errno is set by whoever failed. */
+/* The pool had no memory for a call of `entry`. */
 static TP_COLD void *failed(enum tp_call entry)
 {
     int saved = errno;
-    tp_pool_count_failure(entry);
+    tp_pool_blame(entry);
     errno = saved;
     return NULL;
 }
 
-static TP_COLD void *out_of_memory(enum tp_call entry)
+/* A call of `entry` that no memory could satisfy. */
+static TP_COLD void *refuse(enum tp_call entry, int error)
 {
-    errno = ENOMEM;
-    return failed(entry);
+    tp_pool_count_failure(entry);
+    errno = error;
+    return NULL;
 }
 
 API TP_HOT void *malloc(size_t size)
 {
-    void *p = tp_pool_alloc(size);
-    if (TP_UNLIKELY(!p)) return failed(TP_CALL_MALLOC);
-    return p;
+    return tp_fast_alloc(size);
 }
 
 API TP_HOT void free(void *p)
 {
-    tp_pool_free(p);
+    tp_fast_free(p);
 }
 
 API void cfree(void *p)
@@ -71,7 +72,7 @@ API void *calloc(size_t n, size_t size)
 {
     size_t bytes;
     tp_pool_count_call(TP_CALL_CALLOC);
-    if (__builtin_mul_overflow(n, size, &bytes)) return out_of_memory(TP_CALL_CALLOC);
+    if (__builtin_mul_overflow(n, size, &bytes)) return refuse(TP_CALL_CALLOC, ENOMEM);
     void *p = tp_pool_zalloc(bytes);
     return p ? p : failed(TP_CALL_CALLOC);
 }
@@ -105,7 +106,7 @@ API void *reallocarray(void *p, size_t n, size_t size)
     size_t bytes;
     if (__builtin_mul_overflow(n, size, &bytes)) {
         tp_pool_count_call(TP_CALL_REALLOCARRAY);
-        return out_of_memory(TP_CALL_REALLOCARRAY);
+        return refuse(TP_CALL_REALLOCARRAY, ENOMEM);
     }
     return resize(p, bytes, TP_CALL_REALLOCARRAY);
 }
@@ -115,7 +116,7 @@ API void *reallocarray(void *p, size_t n, size_t size)
 static void *aligned(size_t align, size_t size, enum tp_call entry)
 {
     tp_pool_count_call(entry);
-    if (size > PTRDIFF_MAX - align) return out_of_memory(entry);
+    if (size > PTRDIFF_MAX - align) return refuse(entry, ENOMEM);
     void *p = tp_pool_aligned(align, size);
     return p ? p : failed(entry);
 }
@@ -125,8 +126,7 @@ static void *align_up(size_t align, size_t size, enum tp_call entry)
 {
     if (align > SIZE_MAX / 2 + 1) {
         tp_pool_count_call(entry);
-        errno = EINVAL;
-        return failed(entry);
+        return refuse(entry, EINVAL);
     }
     size_t power = TP_MIN_ALIGN;
     while (power < align) power *= 2;
@@ -150,7 +150,7 @@ API int posix_memalign(void **out, size_t align, size_t size)
     int saved = errno;
     if (align % sizeof(void *) != 0 || !tp_is_pow2(align)) {
         tp_pool_count_call(TP_CALL_POSIX_MEMALIGN);
-        failed(TP_CALL_POSIX_MEMALIGN);
+        tp_pool_count_failure(TP_CALL_POSIX_MEMALIGN);
         return EINVAL;
     }
     void *p = aligned(align, size, TP_CALL_POSIX_MEMALIGN);
@@ -170,7 +170,7 @@ API void *pvalloc(size_t size)
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     if (size > PTRDIFF_MAX - page) {
         tp_pool_count_call(TP_CALL_PVALLOC);
-        return out_of_memory(TP_CALL_PVALLOC);
+        return refuse(TP_CALL_PVALLOC, ENOMEM);
     }
     return aligned(page, tp_align_up(size, page), TP_CALL_PVALLOC);
 }

@@ -21,6 +21,12 @@
  */
 void tp_live_open(void);
 
+/* True while the process has a live file of its own. */
+bool tp_live_is_open(void);
+
+/* Makes a file again after tp_live_remove(): the process goes on after all. */
+void tp_live_reopen(void);
+
 /* Removes the file: its account is in a dump, or nobody wants it. Idempotent. */
 void tp_live_remove(void);
 
@@ -54,6 +60,9 @@ struct tp_live_view tp_live_view(void);
  * Context: anywhere, signal handlers included; preserves errno.
  */
 void tp_dump_write(enum tp_dump_reason reason);
+
+/* Removes the last dump: it was made for an exec that failed. */
+void tp_dump_withdraw(void);
 
 /* Lets a forked child make dumps of its own. */
 void tp_dump_forked(void);

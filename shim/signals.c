@@ -36,7 +36,7 @@ static void on_signal(int number, siginfo_t *info, void *context)
     errno = saved;
 
     struct sigaction theirs = signals.theirs;
-    if (theirs.sa_flags & SA_RESETHAND) signals.theirs.sa_handler = SIG_DFL;
+    if ((unsigned)theirs.sa_flags & SA_RESETHAND) signals.theirs.sa_handler = SIG_DFL;
     if (theirs.sa_flags & SA_SIGINFO) {
         if (theirs.sa_sigaction) theirs.sa_sigaction(number, info, context);
     } else if (theirs.sa_handler != SIG_DFL && theirs.sa_handler != SIG_IGN) {
@@ -57,7 +57,7 @@ static int install(const struct sigaction *theirs)
     }
     ours.sa_sigaction = on_signal;
     ours.sa_flags |= SA_SIGINFO;
-    if (ours.sa_flags & SA_RESETHAND) ours.sa_flags ^= (int)SA_RESETHAND;
+    ours.sa_flags = (int)((unsigned)ours.sa_flags & ~SA_RESETHAND);
     return __sigaction(signals.ours, &ours, NULL);
 }
 
