@@ -26,10 +26,10 @@
 
 enum {
     TP_CACHE_LINE = 64,
-    TP_MIN_ALIGN = 16, // of every block, as on every 64-bit glibc
-    TP_PAGE = 4096,    // smallest page of the machines we serve; see tp_os_page()
+    TP_MIN_ALIGN = 16,  // of every block, as on every 64-bit glibc
+    TP_PAGE = 4096,     // smallest page of the machines we serve; see tp_os_page()
     TP_GRANULE_SHIFT = 16,
-    TP_GRANULE = 1 << TP_GRANULE_SHIFT, // slabs are made of these
+    TP_GRANULE = 1 << TP_GRANULE_SHIFT,  // slabs are made of these
 };
 
 /* What a free block holds: the way to the next one. */

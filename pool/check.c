@@ -17,7 +17,7 @@ enum {
 };
 
 static struct {
-    _Atomic(int32_t) *asked; // by (p - zone) / TP_MIN_ALIGN
+    _Atomic(int32_t) *asked;  // by (p - zone) / TP_MIN_ALIGN
 } check;
 
 bool tp_check_open(void)
@@ -61,13 +61,14 @@ void tp_check_taken(void *p, size_t size, size_t bytes)
 void tp_check_freed(void *p, size_t bytes)
 {
     int32_t asked = atomic_exchange_explicit(entry_of(p), FREED, memory_order_relaxed);
-    if (asked == FREED) tp_die("double free of the %lu-byte block at %p",
-        (unsigned long)bytes, p);
+    if (asked == FREED)
+        tp_die("double free of the %lu-byte block at %p", (unsigned long)bytes, p);
     if (asked == NEVER) tp_die("invalid free of %p: no block was given out there", p);
     size_t size = (size_t)asked - 1;
     size_t at = first_change(p, size, bytes, PAST_END);
     if (at < bytes)
-        tp_die("write past the end: byte %lu of the block of %lu bytes at %p has changed",
+        tp_die(
+            "write past the end: byte %lu of the block of %lu bytes at %p has changed",
             (unsigned long)at, (unsigned long)size, p);
     memset((char *)p + LINK, AFTER_FREE, bytes - LINK);
 }

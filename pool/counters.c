@@ -31,7 +31,8 @@ static void raise_to(_Atomic(uint64_t) *high, uint64_t value)
     uint64_t seen = atomic_load_explicit(high, memory_order_relaxed);
     while (seen < value &&
         !atomic_compare_exchange_weak_explicit(
-            high, &seen, value, memory_order_relaxed, memory_order_relaxed)) {}
+            high, &seen, value, memory_order_relaxed, memory_order_relaxed)) {
+    }
 }
 
 /* As raise_to(), for a minimum kept as its complement would be: 0 means none yet. */
@@ -40,7 +41,8 @@ static void lower_to(_Atomic(uint64_t) *low, uint64_t value)
     uint64_t seen = atomic_load_explicit(low, memory_order_relaxed);
     while ((!seen || seen > value) &&
         !atomic_compare_exchange_weak_explicit(
-            low, &seen, value, memory_order_relaxed, memory_order_relaxed)) {}
+            low, &seen, value, memory_order_relaxed, memory_order_relaxed)) {
+    }
 }
 
 void tp_latency_record(enum tp_operation op, unsigned shard, uint64_t ticks)

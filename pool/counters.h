@@ -19,7 +19,7 @@
 #include "pool/os.h"
 #include "pool/size.h"
 
-enum tp_call { // entry points that may fail or that count themselves
+enum tp_call {  // entry points that may fail or that count themselves
     TP_CALL_MALLOC,
     TP_CALL_CALLOC,
     TP_CALL_REALLOC,
@@ -32,11 +32,11 @@ enum tp_call { // entry points that may fail or that count themselves
     TP_CALLS,
 };
 
-enum { TP_BAY_SLOTS = 32 }; // blocks of counters that come into being together
+enum { TP_BAY_SLOTS = 32 };  // blocks of counters that come into being together
 
 enum tp_slot_use { TP_UNUSED, TP_RUNNING, TP_PARKED, TP_SHARED };
 
-struct tp_sums { // a thread's figures
+struct tp_sums {  // a thread's figures
     uint64_t allocations;
     uint64_t frees;
     uint64_t requested_bytes;
@@ -45,20 +45,20 @@ struct tp_sums { // a thread's figures
     uint64_t remote_frees;
 };
 
-struct tp_class_taken { // one class, the malloc side
+struct tp_class_taken {  // one class, the malloc side
     uint64_t allocations;
     uint64_t requested_bytes;
 };
 
 /* One thread's block. The first line is all that free touches besides frees[]. */
 struct tp_counters {
-    int64_t room;  // see peak.h, also the next three
-    int64_t width; //
-    int64_t high;  //
-    int64_t limit; //
-    uint32_t state; // enum tp_slot_use
+    int64_t room;    // see peak.h, also the next three
+    int64_t width;   //
+    int64_t high;    //
+    int64_t limit;   //
+    uint32_t state;  // enum tp_slot_use
     uint32_t tid;
-    uint64_t epoch; // threads that ended here: base[epoch & 1] is in force
+    uint64_t epoch;  // threads that ended here: base[epoch & 1] is in force
     uint64_t started_ns;
     uint64_t remote_frees;
     uint64_t frees[TP_CLASSES + 1];
@@ -74,20 +74,20 @@ struct tp_counters {
     uint64_t zeroed_for_free;
     char name[16];
     struct tp_sums base[2];
-    uint32_t others_seen; // peak.c: what had disturbed G when this epoch began
+    uint32_t others_seen;  // peak.c: what had disturbed G when this epoch began
     uint8_t reserved[492];
 };
 static_assert(sizeof(struct tp_counters) == 2048, "two to a page");
 
 /* Slow-path operations that are timed. */
 enum tp_operation {
-    TP_OP_MALLOC,       // the fast path, once per sample
-    TP_OP_REFILL,       // a list of blocks for a heap
-    TP_OP_NEW_SLAB,     // of it, a slab taken from the depot or stolen
-    TP_OP_LARGE_MALLOC, // above the pools
+    TP_OP_MALLOC,        // the fast path, once per sample
+    TP_OP_REFILL,        // a list of blocks for a heap
+    TP_OP_NEW_SLAB,      // of it, a slab taken from the depot or stolen
+    TP_OP_LARGE_MALLOC,  // above the pools
     TP_OP_LARGE_FREE,
     TP_OP_LARGE_REALLOC,
-    TP_OP_PURGE, // pages given back
+    TP_OP_PURGE,  // pages given back
     TP_OP_THREAD_START,
     TP_OP_THREAD_END,
     TP_OPERATIONS,
@@ -95,31 +95,31 @@ enum tp_operation {
 
 enum { TP_BUCKETS = 160, TP_SHARDS = 4 };
 
-struct tp_latency { // log-linear, four steps an octave; see tp_bucket_of()
+struct tp_latency {  // log-linear, four steps an octave; see tp_bucket_of()
     char name[16];
     _Atomic(uint64_t) count;
     _Atomic(uint64_t) total;
-    _Atomic(uint64_t) min; // meaningless while count is 0
+    _Atomic(uint64_t) min;  // meaningless while count is 0
     _Atomic(uint64_t) max;
     uint64_t reserved[2];
     _Atomic(uint64_t) buckets[TP_BUCKETS];
 };
 
 struct tp_class_count {
-    uint64_t bytes; // of a block
+    uint64_t bytes;  // of a block
     _Atomic(uint64_t) slabs;
     _Atomic(uint64_t) slab_bytes;
 };
 
 struct tp_totals {
-    _Atomic(int64_t) net; // see peak.h, also the next six
+    _Atomic(int64_t) net;  // see peak.h, also the next six
     _Atomic(int64_t) slack;
     _Atomic(int64_t) peak_single;
     _Atomic(int64_t) peak_low;
     _Atomic(int64_t) peak_high;
     _Atomic(int64_t) peak_estimate;
     _Atomic(uint64_t) peak_ticks;
-    _Atomic(uint32_t) running; // threads with a heap of their own
+    _Atomic(uint32_t) running;  // threads with a heap of their own
     _Atomic(uint32_t) started;
     _Atomic(uint64_t) foreign_frees;
     _Atomic(uint64_t) range_bytes;
@@ -129,7 +129,7 @@ struct tp_totals {
     _Atomic(uint64_t) self_bytes;
     _Atomic(uint64_t) purged_bytes;
     _Atomic(uint64_t) ended;
-    _Atomic(uint64_t) disturbed; // times the shared heap counted: no thread's doing
+    _Atomic(uint64_t) disturbed;  // times the shared heap counted: no thread's doing
     uint8_t reserved[56];
 };
 

@@ -3,8 +3,9 @@
  * depot.c - the shared store of empty runs, and who gets new address space.
  *
  * Runs are kept by order and never split or joined: a run of another order costs
- * address space only, because what lies idle is purged. Dirty runs are reused first,
- * newest first; the oldest wait at the other end for the purge. Slabs grow from the
+ * address space only, because what lies idle is purged: by age, and at once when idle
+ * and used runs together make more than what was in use lately. Dirty runs are reused
+ * first, newest first; the oldest wait at the other end for the purge. Slabs grow from the
  * near end of the range, extents of large blocks from the far end.
  *
  * Fork: a child of a process with several threads may have copied these lists in the
@@ -16,10 +17,12 @@
 
 enum {
     AREA = 2 * 1024 * 1024,
-    STEP_LEAST = 1024 * 1024, // of slabs made accessible at once
+    STEP_LEAST = 1024 * 1024,  // of slabs made accessible at once
     STEP_MOST = 32 * 1024 * 1024,
-    DESCRIPTOR_STEP = 64 * 1024, // descriptors of 32 MiB of slabs
-    PURGE_BATCH = 16,            // runs taken out of the lock's reach at once
+    DESCRIPTOR_STEP = 64 * 1024,   // descriptors of 32 MiB of slabs
+    PURGE_BATCH = 16,              // runs taken out of the lock's reach at once
+    IDLE_LEAST = 2 * 1024 * 1024,  // dirty bytes that are always allowed
+    IDLE_SHARE = 8,                // above that, 1/8 of the bytes in use lately
 };
 
 struct list {
@@ -31,11 +34,15 @@ static struct {
     struct tp_lock lock;
     struct list dirty[TP_ORDERS];
     struct list clean[TP_ORDERS];
-    char *low;            // next slab
-    char *low_ready;      // accessible up to here
-    char *high;           // lowest extent
-    char *described_low;  // descriptors are writable below this slab address
-    char *described_high; // and from this extent address on
+    char *low;             // next slab
+    char *low_ready;       // accessible up to here
+    char *high;            // lowest extent
+    char *described_low;   // descriptors are writable below this slab address
+    char *described_high;  // and from this extent address on
+    size_t used;           // bytes of runs handed out
+    size_t used_high;      // most of it since the last purge by age but one
+    size_t used_top;       // most of it since the last purge by age
+    size_t idle;           // bytes of dirty runs
 } depot;
 
 uint32_t tp_fork_era;
@@ -95,8 +102,8 @@ static bool make_ready(const char *end)
 
     char *ready = depot.low_ready + step;
     while (depot.described_low < ready) {
-        char *next = depot.described_low +
-            DESCRIPTOR_STEP / sizeof(struct tp_slab) * TP_GRANULE;
+        char *next =
+            depot.described_low + DESCRIPTOR_STEP / sizeof(struct tp_slab) * TP_GRANULE;
         if (next > tp_range.end) next = tp_range.end;
         if (!describe(depot.described_low, next)) return false;
         depot.described_low = next;
@@ -133,21 +140,78 @@ static struct tp_slab *cut(unsigned order)
     return slab;
 }
 
+/* Needs: the lock. */
+static void change_idle(int64_t bytes)
+{
+    depot.idle += (size_t)bytes;
+    atomic_store_explicit(
+        &tp_account.totals.empty_bytes, depot.idle, memory_order_relaxed);
+}
+
+/* Dirty bytes beyond what may lie idle. Needs: the lock. */
+static size_t excess(void)
+{
+    size_t allowed = depot.used_high + depot.used_high / IDLE_SHARE - depot.used;
+    if (allowed < IDLE_LEAST) allowed = IDLE_LEAST;
+    return depot.idle > allowed ? depot.idle - allowed : 0;
+}
+
 struct tp_slab *tp_depot_take(unsigned order)
 {
     tp_lock_enter(&depot.lock);
     struct tp_slab *slab = depot.dirty[order].newest;
     if (slab) {
         unlink(&depot.dirty[order], slab);
-        atomic_fetch_sub_explicit(
-            &tp_account.totals.empty_bytes, run_bytes(order), memory_order_relaxed);
+        change_idle(-(int64_t)run_bytes(order));
     } else if ((slab = depot.clean[order].newest)) {
         unlink(&depot.clean[order], slab);
     } else {
         slab = cut(order);
     }
+    if (slab) {
+        depot.used += run_bytes(order);
+        if (depot.used > depot.used_top) depot.used_top = depot.used;
+        if (depot.used > depot.used_high) depot.used_high = depot.used;
+    }
     tp_lock_leave(&depot.lock);
     return slab;
+}
+
+/*
+ * Purges up to `most` of the oldest dirty runs of `order`, those emptied by `before`;
+ * returns the bytes given back.
+ */
+static size_t purge_batch(unsigned order, uint64_t before, unsigned most)
+{
+    struct tp_slab *batch[PURGE_BATCH];
+    unsigned n = 0;
+    tp_lock_enter(&depot.lock);
+    struct list *dirty = &depot.dirty[order];
+    while (n < most && dirty->oldest && dirty->oldest->emptied_ticks <= before) {
+        batch[n] = dirty->oldest;
+        unlink(dirty, batch[n++]);
+    }
+    change_idle(-(int64_t)(n * run_bytes(order)));
+    tp_lock_leave(&depot.lock);
+
+    for (unsigned i = 0; i < n; i++)
+        batch[i]->fresh = tp_os_purge(tp_slab_start(batch[i]), run_bytes(order));
+
+    tp_lock_enter(&depot.lock);
+    for (unsigned i = 0; i < n; i++) push(&depot.clean[order], batch[i]);
+    tp_lock_leave(&depot.lock);
+    atomic_fetch_add_explicit(
+        &tp_account.totals.purged_bytes, n * run_bytes(order), memory_order_relaxed);
+    return n * run_bytes(order);
+}
+
+/* Purges some oldest run of the longest kind there is. */
+static void purge_some(void)
+{
+    uint64_t begin = tp_os_ticks();
+    for (unsigned order = TP_ORDERS; order-- > 0;)
+        if (purge_batch(order, UINT64_MAX, 1u << (TP_ORDERS - 1 - order))) break;
+    tp_latency_record(TP_OP_PURGE, 0, tp_os_ticks() - begin);
 }
 
 void tp_depot_put(struct tp_slab *slab)
@@ -159,33 +223,11 @@ void tp_depot_put(struct tp_slab *slab)
     slab->emptied_ticks = tp_os_ticks();
     tp_lock_enter(&depot.lock);
     push(&depot.dirty[slab->order], slab);
+    depot.used -= run_bytes(slab->order);
+    change_idle((int64_t)run_bytes(slab->order));
+    bool purge = excess() > 0;
     tp_lock_leave(&depot.lock);
-    atomic_fetch_add_explicit(
-        &tp_account.totals.empty_bytes, run_bytes(slab->order), memory_order_relaxed);
-}
-
-/* Purges up to one batch of runs of `order`; returns the bytes given back. */
-static size_t purge_batch(unsigned order, uint64_t before)
-{
-    struct tp_slab *batch[PURGE_BATCH];
-    unsigned n = 0;
-    tp_lock_enter(&depot.lock);
-    struct list *dirty = &depot.dirty[order];
-    while (n < PURGE_BATCH && dirty->oldest && dirty->oldest->emptied_ticks <= before) {
-        batch[n] = dirty->oldest;
-        unlink(dirty, batch[n++]);
-    }
-    tp_lock_leave(&depot.lock);
-
-    for (unsigned i = 0; i < n; i++)
-        batch[i]->fresh = tp_os_purge(tp_slab_start(batch[i]), run_bytes(order));
-
-    tp_lock_enter(&depot.lock);
-    for (unsigned i = 0; i < n; i++) push(&depot.clean[order], batch[i]);
-    tp_lock_leave(&depot.lock);
-    atomic_fetch_sub_explicit(
-        &tp_account.totals.empty_bytes, n * run_bytes(order), memory_order_relaxed);
-    return n * run_bytes(order);
+    if (purge) purge_some();
 }
 
 size_t tp_depot_purge(uint64_t age_ticks)
@@ -193,9 +235,12 @@ size_t tp_depot_purge(uint64_t age_ticks)
     uint64_t now = tp_os_ticks();
     size_t purged = 0, batch;
     for (unsigned order = TP_ORDERS; order-- > 0;)
-        while ((batch = purge_batch(order, now - age_ticks))) purged += batch;
-    atomic_fetch_add_explicit(
-        &tp_account.totals.purged_bytes, purged, memory_order_relaxed);
+        while ((batch = purge_batch(order, now - age_ticks, PURGE_BATCH)))
+            purged += batch;
+    tp_lock_enter(&depot.lock);
+    depot.used_high = depot.used_top;
+    depot.used_top = depot.used;
+    tp_lock_leave(&depot.lock);
     return purged;
 }
 
@@ -210,8 +255,10 @@ void *tp_depot_extent(size_t bytes)
         if (start < depot.low_ready) start = NULL;
     }
     if (start && start < depot.described_high) {
-        if (!describe(start, depot.described_high)) start = NULL;
-        else depot.described_high = start;
+        if (!describe(start, depot.described_high))
+            start = NULL;
+        else
+            depot.described_high = start;
     }
     if (start && !tp_os_commit(start, tp_align_up(bytes, tp_os_page()))) start = NULL;
     if (start) __atomic_store_n(&depot.high, start, __ATOMIC_RELAXED);
@@ -234,4 +281,5 @@ void tp_depot_forked(bool alone)
         depot.dirty[order] = (struct list){ NULL, NULL };
         depot.clean[order] = (struct list){ NULL, NULL };
     }
+    depot.idle = 0;
 }

@@ -52,8 +52,7 @@ static inline void *tp_fast_take(unsigned c, size_t size)
 static inline void *tp_fast_alloc(size_t size)
 {
     if (TP_UNLIKELY(size > TP_TABLE_MAX)) return tp_cold_medium(size);
-    return tp_fast_take(
-        tp_class_table[(size + TP_MIN_ALIGN - 1) / TP_MIN_ALIGN], size);
+    return tp_fast_take(tp_class_table[(size + TP_MIN_ALIGN - 1) / TP_MIN_ALIGN], size);
 }
 
 /* free: see tp_pool_free(). Context: hot. */

@@ -9,13 +9,14 @@
 #include <string.h>
 
 enum {
-    CARVE_BYTES = 4096, // cut at once: few enough pages touched ahead of need
-    CARVE_MOST = 64,    // blocks
-    ENOUGH_BYTES = 4096, // a list worth taking without a look around: so many bytes,
-    ENOUGH_MOST = 8,    // or so many blocks
-    LOOK = 8,           // slabs looked at for a longer list
-    STEAL_MOST = 4,     // slabs
-    SPARES = 2,         // empty slabs kept by a heap for each class, first included
+    CARVE_BYTES = 4096,   // cut at once: few enough pages touched ahead of need
+    CARVE_MOST = 64,      // blocks
+    ENOUGH_BYTES = 4096,  // a list worth taking without a look around: so many bytes,
+    ENOUGH_MOST = 8,      // or so many blocks
+    LOOK = 8,             // slabs looked at for a longer list
+    STEAL_MOST = 4,       // slabs
+    SPARES = 2,           // empty slabs of one granule kept by a heap for each class
+    SPARES_LONG = 1,      // longer ones
 };
 
 uintptr_t tp_heap_watch;
@@ -113,8 +114,8 @@ void tp_heap_send(struct tp_slab *slab, void *p)
     struct tp_slab *first = atomic_load_explicit(&owner->callers, memory_order_relaxed);
     do {
         slab->caller = first;
-    } while (!atomic_compare_exchange_weak_explicit(&owner->callers, &first, slab,
-        memory_order_release, memory_order_relaxed));
+    } while (!atomic_compare_exchange_weak_explicit(
+        &owner->callers, &first, slab, memory_order_release, memory_order_relaxed));
 }
 
 /* ---- handing lists to bins ---- */
@@ -186,7 +187,6 @@ static bool take_carved(struct tp_heap *heap, struct tp_slab *slab)
     fill(heap, slab->class, list, slab->fresh);
     return true;
 }
-
 
 /*
  * Looks along the shelf for freed blocks: the first list that is long enough, else
@@ -295,18 +295,18 @@ static void release(struct tp_heap *heap, struct tp_slab *slab)
     delist(heap, slab);
     struct tp_class_count *count = &tp_account.classes[slab->class];
     atomic_fetch_sub_explicit(&count->slabs, 1, memory_order_relaxed);
-    atomic_fetch_sub_explicit(&count->slab_bytes, (uint64_t)TP_GRANULE << slab->order,
-        memory_order_relaxed);
+    atomic_fetch_sub_explicit(
+        &count->slab_bytes, (uint64_t)TP_GRANULE << slab->order, memory_order_relaxed);
     tp_depot_put(slab);
 }
 
 void tp_heap_emptied(struct tp_heap *heap, struct tp_slab *slab)
 {
     if (slab->used < 0)
-        tp_die("double free: a slab of %u-byte blocks got more than it gave",
-            slab->bytes);
+        tp_die(
+            "double free: a slab of %u-byte blocks got more than it gave", slab->bytes);
     if (slab->spare || slab->awaited) return;
-    if (heap->spares[slab->class] < SPARES) {
+    if (heap->spares[slab->class] < (slab->order ? SPARES_LONG : SPARES)) {
         slab->spare = true;
         heap->spares[slab->class]++;
         return;

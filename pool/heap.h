@@ -32,31 +32,31 @@
 #include "pool/slab.h"
 
 enum {
-    TP_BAY_HALF = 64 * 1024, // from a heap to its counters
+    TP_BAY_HALF = 64 * 1024,  // from a heap to its counters
     TP_BAYS = 1024,
 };
 
 struct tp_bin {
-    struct tp_block *free; // ready to hand out
-    int64_t bytes;         // of every block
+    struct tp_block *free;  // ready to hand out
+    int64_t bytes;          // of every block
 };
 
 struct tp_heap {
-    int64_t countdown; // bytes until tp_pool's next event
-    int64_t armed;     // what countdown began with
+    int64_t countdown;  // bytes until tp_pool's next event
+    int64_t armed;      // what countdown began with
     struct tp_bin bins[TP_CLASSES];
     struct tp_slab *shelf[TP_CLASSES];
-    uint8_t spares[TP_CLASSES]; // empty slabs kept on the shelf
-    uint64_t fresh;             // bit c: the blocks in bins[c] were never written
-    _Atomic(struct tp_slab *) callers; // full slabs that got a block back
-    _Atomic(uintptr_t) busy; // stack address of the slow path under way; 0: none
-    int64_t to_sample;       // bytes until the next sample
-    uint64_t next_tick;      // cycle counter
-    uint32_t index;          // slot: its place in the bays, and in the live file
-    uint8_t rounds;          // of thread destructors seen
-    bool alive;              // false: the placeholders of threads without a heap
-    bool shared;             // used by many threads, under a lock
-    struct tp_heap *parked;  // next parked heap
+    uint8_t spares[TP_CLASSES];  // empty slabs kept on the shelf
+    uint64_t fresh;              // bit c: the blocks in bins[c] were never written
+    _Atomic(struct tp_slab *) callers;  // full slabs that got a block back
+    _Atomic(uintptr_t) busy;  // stack address of the slow path under way; 0: none
+    int64_t to_sample;        // bytes until the next sample
+    uint64_t next_tick;       // cycle counter
+    uint32_t index;           // slot: its place in the bays, and in the live file
+    uint8_t rounds;           // of thread destructors seen
+    bool alive;               // false: the placeholders of threads without a heap
+    bool shared;              // used by many threads, under a lock
+    struct tp_heap *parked;   // next parked heap
 };
 static_assert(sizeof(struct tp_heap) <= 2048, "two to a page");
 
@@ -68,8 +68,8 @@ union tp_heap_room {
 
 /* The caller's heap; a placeholder that owns nothing before attach, after detach. */
 extern TP_THREAD struct tp_heap *tp_heap_self;
-extern struct tp_heap tp_heap_none; // not attached yet
-extern struct tp_heap tp_heap_gone; // detached: the thread is about to end
+extern struct tp_heap tp_heap_none;  // not attached yet
+extern struct tp_heap tp_heap_gone;  // detached: the thread is about to end
 
 /* Needs: heap->alive. Context: hot. */
 static inline struct tp_counters *tp_heap_counters(struct tp_heap *heap)

@@ -11,10 +11,10 @@
 #include "pool/counters.h"
 
 struct tp_pool_options {
-    size_t reserve;    // bytes of address space; 0: as much as is sensible
-    uint64_t purge_ns; // age at which empty memory goes back; UINT64_MAX: never
-    bool zero;         // clear blocks when they are freed
-    bool check;        // catch every misuse that can be caught
+    size_t reserve;     // bytes of address space; 0: as much as is sensible
+    uint64_t purge_ns;  // age at which empty memory goes back; UINT64_MAX: never
+    bool zero;          // clear blocks when they are freed
+    bool check;         // catch every misuse that can be caught
 };
 
 /* Asked once, before the first block; the options come zeroed. */

@@ -11,23 +11,24 @@
  *
  * Its own purging is off: with the default decay "allocate and free blocks of
  * 5-25 MB" took 17-20 s and 7.5 million page faults, without it 2.6-3.2 s. We purge
- * when pages have lain idle from one tick to the next.
+ * when more lies idle than a share of what is in use, and when nothing was freed
+ * from one tick to the next.
  *
  * What jemalloc asks of its surroundings is answered here: no environment and no
  * /etc/malloc.conf of the program's, no dlsym (it may wait for the loader's lock),
  * fork handlers kept for tp_large_before_fork().
  */
 #include "pool/counters.h"
+#include "pool/huge.h"
 #include "pool/slab.h"
 
 #include <errno.h>
-#include <string.h>
 #include <sys/mman.h>
 
 enum {
     MAPPINGS = 512,                 // outside the range; they double, so few are made
-    MOVE_PAGES_FROM = 512 * 1024,   // below this a copy is cheaper than mremap
-    IDLE_LEAST = 16 * 1024 * 1024,  // idle bytes worth a purge while others work
+    IDLE_LEAST = 16 * 1024 * 1024,  // idle bytes that are always allowed
+    IDLE_SHARE = 2,                 // above that, half of the bytes in use
 };
 
 /* The part of jemalloc's interface that we use, under its private names. */
@@ -60,18 +61,20 @@ const char *tp_je_malloc_conf =
 
 static struct {
     struct {
-        char *start; // written before n covers it
+        char *start;  // written before n covers it
         char *end;
     } mapping[MAPPINGS];
     _Atomic(unsigned) n_mappings;
-    struct tp_lock lock; // of mapping[]
+    struct tp_lock lock;  // of mapping[]
     void (*prepare)(void);
     void (*parent)(void);
     void (*child)(void);
-    _Atomic(bool) started;     // jemalloc has served a block
-    _Atomic(uint64_t) frees;   // large frees so far
-    uint64_t frees_at_purge;   // the next two: last tick's view, by one thread
-    size_t idle_before;        //
+    _Atomic(bool) started;    // jemalloc has served a block
+    _Atomic(uint64_t) frees;  // large frees so far
+    _Atomic(int64_t) credit;  // bytes that may still be freed before a look around
+    _Atomic(bool) looking;    // one thread does that at a time
+    uint64_t frees_at_tick;   // of the last tick, and of the last purge at a tick
+    uint64_t frees_at_purge;  //
 } large;
 
 /* ---- what jemalloc calls ---- */
@@ -177,10 +180,10 @@ void *tp_je_sbrk(long change)
 }
 
 /* Stand for what only its profiler needs, which is never on. */
-#define UNUSED(name)                                                                   \
-    void tp_je_unused_##name(void)                                                     \
-    {                                                                                  \
-        __builtin_trap();                                                              \
+#define UNUSED(name)               \
+    void tp_je_unused_##name(void) \
+    {                              \
+        __builtin_trap();          \
     }
 UNUSED(exp)
 UNUSED(log)
@@ -207,11 +210,20 @@ size_t tp_large_bytes(const void *p)
         : 0;
 }
 
+/* The descriptor of the huge block that begins at `p`; NULL when none does. */
+static struct tp_slab *huge_at(const void *p)
+{
+    struct tp_slab *slab = tp_slab_at(p);
+    bool huge = slab && tp_slab_owner(slab) == TP_SLAB_LARGE && slab->huge;
+    return huge ? slab : NULL;
+}
+
 /* Writes down a block that is big enough to be alone in its first granule. */
 static void describe(void *p, size_t bytes)
 {
     struct tp_slab *slab = tp_slab_at(p);
     if (!slab || bytes <= TP_GRANULE) return;
+    slab->huge = false;
     slab->large_start = p;
     slab->large_bytes = bytes;
     tp_slab_set_owner(slab, TP_SLAB_LARGE);
@@ -220,43 +232,18 @@ static void describe(void *p, size_t bytes)
 void *tp_large_alloc(size_t bytes, size_t align, bool zero)
 {
     if (bytes > PTRDIFF_MAX) return NULL;
-    int flags = zero ? 0x40 : 0;                     // MALLOCX_ZERO
-    if (align > TP_MIN_ALIGN) flags |= (int)tp_log2(align); // MALLOCX_LG_ALIGN
+    if (bytes >= TP_HUGE_MIN) {
+        void *run = tp_huge_alloc(bytes, align, zero);
+        if (run) return run;
+    }
+    int flags = zero ? 0x40 : 0;                             // MALLOCX_ZERO
+    if (align > TP_MIN_ALIGN) flags |= (int)tp_log2(align);  // MALLOCX_LG_ALIGN
     atomic_store_explicit(&large.started, true, memory_order_relaxed);
-
     int saved = errno;
     void *p = tp_je_mallocx(bytes ? bytes : 1, flags);
     errno = saved;
     if (p) describe(p, tp_je_sallocx(p, 0));
     return p;
-}
-
-void tp_large_free(void *p)
-{
-    struct tp_slab *slab = tp_slab_at(p);
-    if (slab && tp_slab_owner(slab) == TP_SLAB_LARGE) tp_slab_set_owner(slab, 0);
-    atomic_fetch_add_explicit(&large.frees, 1, memory_order_relaxed);
-    int saved = errno;
-    tp_je_dallocx(p, 0);
-    errno = saved;
-}
-
-bool tp_large_resize(void *p, size_t bytes)
-{
-    int saved = errno;
-    size_t now = tp_je_xallocx(p, bytes, 0, 0);
-    errno = saved;
-    describe(p, now);
-    return now >= bytes;
-}
-
-void tp_large_move(void *from, void *to, size_t bytes)
-{
-    size_t page = tp_os_page();
-    size_t whole = bytes & ~(page - 1);
-    bool aligned = (((uintptr_t)from | (uintptr_t)to) & (page - 1)) == 0;
-    if (!aligned || whole < MOVE_PAGES_FROM || !tp_os_move(from, to, whole)) whole = 0;
-    memcpy((char *)to + whole, (char *)from + whole, bytes - whole);
 }
 
 static size_t read_stat(const char *name)
@@ -265,36 +252,95 @@ static size_t read_stat(const char *name)
     return tp_je_mallctl(name, &value, &size, NULL, 0) == 0 ? value : 0;
 }
 
-/* Bytes that jemalloc holds dirty and the program does not use. */
-static size_t idle_bytes(void)
+/*
+ * Purges what jemalloc holds idle beyond `share` of the bytes in use (0: all of it).
+ * It knows its idle pages only after a walk over its arenas, 10-20 us, so the walk
+ * waits until so much was freed that the answer can have changed.
+ */
+static size_t look_around(size_t share)
 {
+    bool idle_now = false;
+    if (!atomic_compare_exchange_strong_explicit(&large.looking, &idle_now, true,
+            memory_order_acquire, memory_order_relaxed))
+        return 0;
+    int saved = errno;
     uint64_t epoch = 1;
     tp_je_mallctl("epoch", NULL, NULL, &epoch, sizeof(epoch));
     // 4096: MALLCTL_ARENAS_ALL, its index in names of this kind.
-    return read_stat("stats.arenas.4096.pdirty") * tp_os_page();
-}
-
-size_t tp_large_purge(bool now)
-{
-    if (!atomic_load_explicit(&large.started, memory_order_relaxed)) return 0;
-    uint64_t frees = atomic_load_explicit(&large.frees, memory_order_relaxed);
-    if (!now && frees == large.frees_at_purge && !large.idle_before) return 0;
-
-    int saved = errno;
-    size_t idle = idle_bytes();
-    bool quiet = frees == large.frees_at_purge;
-    bool aged = idle >= IDLE_LEAST && large.idle_before >= IDLE_LEAST;
+    size_t idle = read_stat("stats.arenas.4096.pdirty") * tp_os_page();
+    size_t allowed = share ? read_stat("stats.allocated") / share : 0;
+    if (share && allowed < IDLE_LEAST) allowed = IDLE_LEAST;
     size_t purged = 0;
-    if (idle && (now || quiet || aged)) {
-        tp_je_mallctl("thread.tcache.flush", NULL, NULL, NULL, 0);
+    if (idle > allowed) {
         tp_je_mallctl("arena.4096.purge", NULL, NULL, NULL, 0);
         purged = idle;
         idle = 0;
     }
-    large.frees_at_purge = frees;
-    large.idle_before = idle;
+    int64_t credit = (int64_t)(allowed - idle);
+    atomic_store_explicit(
+        &large.credit, tp_max_i64(credit, IDLE_LEAST / 4), memory_order_relaxed);
     errno = saved;
+    atomic_store_explicit(&large.looking, false, memory_order_release);
     return purged;
+}
+
+static void note_freed(size_t bytes)
+{
+    atomic_fetch_add_explicit(&large.frees, 1, memory_order_relaxed);
+    int64_t credit =
+        atomic_fetch_sub_explicit(&large.credit, (int64_t)bytes, memory_order_relaxed);
+    if (credit >= (int64_t)bytes) return;
+    uint64_t begin = tp_os_ticks();
+    if (look_around(IDLE_SHARE))
+        tp_latency_record(TP_OP_PURGE, 0, tp_os_ticks() - begin);
+}
+
+void tp_large_free(void *p)
+{
+    struct tp_slab *slab = huge_at(p);
+    if (slab) {
+        tp_huge_free(slab);
+        return;
+    }
+    slab = tp_slab_at(p);
+    if (slab && tp_slab_owner(slab) == TP_SLAB_LARGE) tp_slab_set_owner(slab, 0);
+    int saved = errno;
+    size_t bytes = tp_je_sallocx(p, 0);
+    tp_je_dallocx(p, 0);
+    errno = saved;
+    note_freed(bytes);
+}
+
+bool tp_large_resize(void *p, size_t bytes)
+{
+    struct tp_slab *slab = huge_at(p);
+    if (slab) return bytes >= TP_HUGE_MIN && tp_huge_resize(slab, bytes);
+    int saved = errno;
+    size_t now = tp_je_xallocx(p, bytes, 0, 0);
+    errno = saved;
+    describe(p, now);
+    return now >= bytes;
+}
+
+void *tp_large_move(void *p, size_t bytes)
+{
+    struct tp_slab *slab = huge_at(p);
+    return slab && bytes >= TP_HUGE_MIN ? tp_huge_move(slab, bytes) : NULL;
+}
+
+size_t tp_large_purge(bool now)
+{
+    size_t purged = tp_huge_purge(now);
+    if (!atomic_load_explicit(&large.started, memory_order_relaxed)) return purged;
+    uint64_t frees = atomic_load_explicit(&large.frees, memory_order_relaxed);
+    bool quiet = frees == large.frees_at_tick;
+    large.frees_at_tick = frees;
+    if (!now && (!quiet || frees == large.frees_at_purge)) return purged;
+    large.frees_at_purge = frees;
+    int saved = errno;
+    tp_je_mallctl("thread.tcache.flush", NULL, NULL, NULL, 0);
+    errno = saved;
+    return purged + look_around(0);
 }
 
 void tp_large_before_fork(void)

@@ -16,7 +16,7 @@
 #define MREMAP_DONTUNMAP 4
 #endif
 
-enum { SPINS = 100 }; // before a waiter sleeps; a critical section is shorter
+enum { SPINS = 100 };  // before a waiter sleeps; a critical section is shorter
 
 static struct {
     size_t page;
@@ -31,8 +31,7 @@ size_t tp_os_page(void)
 static void *map(void *at, size_t bytes, int access, int flags)
 {
     int saved = errno;
-    void *start =
-        mmap(at, bytes, access, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+    void *start = mmap(at, bytes, access, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
     errno = saved;
     return start == MAP_FAILED ? NULL : start;
 }

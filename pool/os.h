@@ -86,7 +86,7 @@ static inline uint64_t tp_os_ticks(void)
  * resets the words it inherited. Not for signal handlers, except tp_lock_try().
  */
 struct tp_lock {
-    _Atomic(uint32_t) word; // 0 free, 1 held, 2 held and someone sleeps
+    _Atomic(uint32_t) word;  // 0 free, 1 held, 2 held and someone sleeps
 };
 
 /* Context: cold. Acquire meets the release of tp_lock_leave(). */
@@ -96,7 +96,7 @@ bool tp_lock_try(struct tp_lock *lock);
 
 /* say.c: messages, built on the stack and sent with one write(2). */
 
-enum { TP_SAY_MAX = 512 }; // longest message; the rest is cut
+enum { TP_SAY_MAX = 512 };  // longest message; the rest is cut
 
 /*
  * Writes "tidepool: ", then the text, then a line feed to stderr. Understands %s,

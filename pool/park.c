@@ -14,18 +14,18 @@
 #include "pool/host.h"
 
 enum {
-    STEAL_MOST = 4,     // slabs taken from a parked heap at once
-    SHARED_TRIES = 100, // then a signal handler must do without; each sleeps a bit
+    STEAL_MOST = 4,      // slabs taken from a parked heap at once
+    SHARED_TRIES = 100,  // then a signal handler must do without; each sleeps a bit
 };
 
 static struct {
     struct tp_lock lock;
-    struct tp_heap *parked; // in the order in which their turn comes
-    struct tp_heap *last;   // of them
+    struct tp_heap *parked;  // in the order in which their turn comes
+    struct tp_heap *last;    // of them
     struct tp_lock shared_lock;
-    char *bay[TP_BAYS]; // written before n_heaps covers it
+    char *bay[TP_BAYS];  // written before n_heaps covers it
     _Atomic(uint32_t) n_heaps;
-    uint32_t shared; // index of the shared heap
+    uint32_t shared;  // index of the shared heap
 } park;
 
 TP_THREAD struct tp_heap *tp_heap_self = &tp_heap_none;
@@ -63,8 +63,7 @@ static struct tp_heap *add_heap(void)
     if (n >= TP_BAYS * TP_BAY_SLOTS) return NULL;
     if (n % TP_BAY_SLOTS == 0 && !add_bay(n / TP_BAY_SLOTS)) return NULL;
     char *bay = park.bay[n / TP_BAY_SLOTS];
-    struct tp_heap *heap =
-        &((union tp_heap_room *)(void *)bay)[n % TP_BAY_SLOTS].heap;
+    struct tp_heap *heap = &((union tp_heap_room *)(void *)bay)[n % TP_BAY_SLOTS].heap;
     tp_heap_init(heap, n);
     atomic_store_explicit(&park.n_heaps, n + 1, memory_order_release);
     atomic_fetch_add_explicit(&tp_account.totals.self_bytes,

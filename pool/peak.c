@@ -37,8 +37,9 @@ static int64_t change_limit(struct tp_counters *counters, int64_t limit)
     int64_t change = limit - counters->limit;
     counters->limit = limit;
     counters->width = counters->high + limit;
-    return change + atomic_fetch_add_explicit(
-                        &tp_account.totals.slack, change, memory_order_relaxed);
+    return change +
+        atomic_fetch_add_explicit(
+            &tp_account.totals.slack, change, memory_order_relaxed);
 }
 
 /* Changes whenever anyone but a lone thread may have changed G. */
@@ -68,8 +69,7 @@ static void note_peak(
         raise_to(&totals->peak_high, tp_max_i64(before + top, after) + slack);
     }
     if (raise_to(&totals->peak_estimate, before + top))
-        atomic_store_explicit(
-            &totals->peak_ticks, tp_os_ticks(), memory_order_relaxed);
+        atomic_store_explicit(&totals->peak_ticks, tp_os_ticks(), memory_order_relaxed);
 }
 
 void tp_peak_flush(struct tp_counters *counters)
@@ -78,8 +78,8 @@ void tp_peak_flush(struct tp_counters *counters)
     int64_t top = tp_max_i64(counters->high, net);
     counters->high = 0;
     counters->room = 0;
-    int64_t before = atomic_fetch_add_explicit(
-        &tp_account.totals.net, net, memory_order_relaxed);
+    int64_t before =
+        atomic_fetch_add_explicit(&tp_account.totals.net, net, memory_order_relaxed);
     note_peak(counters, top, before, before + net);
 }
 

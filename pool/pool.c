@@ -9,25 +9,26 @@
 #include "pool/check.h"
 #include "pool/fast.h"
 #include "pool/host.h"
+#include "pool/huge.h"
 
 #include <errno.h>
 #include <string.h>
 
 enum {
     TICK_NS = 100 * 1000 * 1000,
-    FIRST_TICK_TICKS = 1 << 24,         // until the clock's rate is known
-    SAME_STACK = 8 * 1024 * 1024,       // frames further apart are on two stacks
-    CHECK_RESERVE_SHIFT = 36,           // check=on: 64 GiB are plenty
+    FIRST_TICK_TICKS = 1 << 24,    // until the clock's rate is known
+    SAME_STACK = 8 * 1024 * 1024,  // frames further apart are on two stacks
+    CHECK_RESERVE_SHIFT = 36,      // check=on: 64 GiB are plenty
 };
 
 static struct {
-    struct tp_lock lock;     // of opening
-    _Atomic(uint32_t) state; // 0 closed, 1 opening, 2 open
+    struct tp_lock lock;      // of opening
+    _Atomic(uint32_t) state;  // 0 closed, 1 opening, 2 open
     _Atomic(uint32_t) opener;
     struct tp_pool_options options;
     uint64_t start_ticks;
     uint64_t start_ns;
-    _Atomic(uint64_t) purged_ns; // last purge
+    _Atomic(uint64_t) purged_ns;  // last purge
     bool check;
 } pool;
 
@@ -90,8 +91,8 @@ static void purge(struct tp_heap *heap, uint64_t now_ns)
     uint64_t age = pool.options.purge_ns;
     uint64_t last = atomic_load_explicit(&pool.purged_ns, memory_order_relaxed);
     if (age == UINT64_MAX || now_ns - last < age / 4 + 1) return;
-    if (!atomic_compare_exchange_strong_explicit(&pool.purged_ns, &last, now_ns,
-            memory_order_relaxed, memory_order_relaxed))
+    if (!atomic_compare_exchange_strong_explicit(
+            &pool.purged_ns, &last, now_ns, memory_order_relaxed, memory_order_relaxed))
         return;
     uint64_t begin = tp_os_ticks();
     size_t bytes = tp_depot_purge(to_ticks(age));
@@ -128,8 +129,8 @@ static struct tp_heap *enter(void)
     struct tp_heap *heap = tp_heap_self;
     if (TP_UNLIKELY(!heap->alive)) heap = tp_thread_begin();
     if (heap && !is_busy(heap)) {
-        atomic_store_explicit(&heap->busy, (uintptr_t)__builtin_frame_address(0),
-            memory_order_relaxed);
+        atomic_store_explicit(
+            &heap->busy, (uintptr_t)__builtin_frame_address(0), memory_order_relaxed);
         return heap;
     }
     heap = tp_park_enter_shared();
@@ -306,18 +307,23 @@ static void free_foreign(const void *p)
         &tp_account.totals.foreign_frees, 1, memory_order_relaxed);
 }
 
+static void count_large_freed(struct tp_heap *heap, size_t bytes)
+{
+    struct tp_counters *counters = tp_heap_counters(heap);
+    if (!tp_peak_calm(counters)) tp_peak_edge(counters);
+    tp_count_add(&counters->frees[TP_LARGE_CLASS], 1);
+    tp_count_add(&counters->large_freed_bytes, bytes);
+    tp_count_add_signed(&counters->room, (int64_t)bytes);
+    tp_peak_settle(counters);
+}
+
 static void free_large(void *p, size_t bytes)
 {
     uint64_t begin = tp_os_ticks();
     struct tp_heap *heap = enter();
     uint32_t shard = heap ? heap->index : 0;
     if (heap) {
-        struct tp_counters *counters = tp_heap_counters(heap);
-        if (!tp_peak_calm(counters)) tp_peak_edge(counters);
-        tp_count_add(&counters->frees[TP_LARGE_CLASS], 1);
-        tp_count_add(&counters->large_freed_bytes, bytes);
-        tp_count_add_signed(&counters->room, (int64_t)bytes);
-        tp_peak_settle(counters);
+        count_large_freed(heap, bytes);
         leave(heap);
     }
     if (pool.options.zero) memset(p, 0, bytes);
@@ -330,8 +336,10 @@ static void free_block(void *p, struct tp_slab *slab)
 {
     if (!tp_slab_is_block(slab, p))
         tp_die("invalid free of %p: inside a block of %u bytes", p, slab->bytes);
-    if (pool.check) tp_check_freed(p, slab->bytes);
-    else if (pool.options.zero) memset(p, 0, slab->bytes);
+    if (pool.check)
+        tp_check_freed(p, slab->bytes);
+    else if (pool.options.zero)
+        memset(p, 0, slab->bytes);
 
     struct tp_heap *heap = enter();
     if (!heap) {
@@ -434,19 +442,39 @@ static bool resize_large(void *p, size_t size, size_t old)
     return good;
 }
 
-static void *move(void *p, size_t size, size_t old, bool from_large)
+static void count_moved(void)
+{
+    struct tp_counters *counters = tp_pool_counters();
+    if (counters) tp_count_add(&counters->realloc_moved, 1);
+}
+
+static void *copy_over(void *p, size_t size, size_t old)
 {
     void *to = tp_pool_alloc(size);
     if (!to) return NULL;
-    size_t keep = size < old ? size : old;
-    if (from_large && size > TP_POOL_MAX) {
-        tp_large_move(p, to, keep);
-    } else {
-        memcpy(to, p, keep);
-    }
+    memcpy(to, p, size < old ? size : old);
     tp_pool_free(p);
-    struct tp_counters *counters = tp_pool_counters();
-    if (counters) tp_count_add(&counters->realloc_moved, 1);
+    count_moved();
+    return to;
+}
+
+/* A large block whose pages can move: one allocation and one free, no copy. */
+static void *move_large(void *p, size_t size, size_t old)
+{
+    uint64_t begin = tp_os_ticks();
+    struct tp_heap *heap = size > TP_POOL_MAX ? enter() : NULL;
+    if (!heap) return NULL;
+    void *to = tp_large_move(p, size);
+    if (to) {
+        // The order of the books: both blocks are there while the content moves.
+        count_large(heap, size, tp_large_bytes(to));
+        count_large_freed(heap, old);
+        count_moved();
+        if (heap->countdown < 0) run_event(heap, to, size);
+    }
+    uint32_t shard = heap->index;
+    leave(heap);
+    if (to) tp_latency_record(TP_OP_LARGE_REALLOC, shard, tp_os_ticks() - begin);
     return to;
 }
 
@@ -469,16 +497,18 @@ void *tp_pool_realloc(void *p, size_t size)
             free_foreign(p);
             return fail();
         }
-        return resize_large(p, size, old) ? p : move(p, size, old, true);
+        if (resize_large(p, size, old)) return p;
+        void *to = move_large(p, size, old);
+        return to ? to : copy_over(p, size, old);
     }
     if (!tp_slab_is_block(slab, p))
         tp_die("invalid realloc of %p: inside a block of %u bytes", p, slab->bytes);
-    if (pool.check) return move(p, size, tp_check_asked(p), false);
+    if (pool.check) return copy_over(p, size, tp_check_asked(p));
 
     // A block that would be less than half used moves, so that memory can go back.
     size_t old = slab->bytes;
     if (size > old || (size < old / 2 && tp_class_of(size) != slab->class))
-        return move(p, size, old, false);
+        return copy_over(p, size, old);
     struct tp_counters *counters = tp_pool_counters();
     if (counters) tp_count_add(&counters->realloc_in_place, 1);
     return p;
@@ -563,6 +593,7 @@ bool tp_pool_forked(void)
     bool alone = running <= 1;
     atomic_store_explicit(&pool.lock.word, 0, memory_order_relaxed);
     tp_depot_forked(alone);
+    tp_huge_forked(alone);
     tp_park_forked(self, alone);
     atomic_store_explicit(
         &tp_account.totals.running, self->alive ? 1 : 0, memory_order_relaxed);

@@ -25,7 +25,7 @@
 #include <stdatomic.h>
 
 struct tp_remote {
-    _Atomic(uintptr_t) head; // newest block, or RING; blocks are 16-byte aligned
+    _Atomic(uintptr_t) head;  // newest block, or RING; blocks are 16-byte aligned
 };
 
 enum { TP_REMOTE_RING = 1 };

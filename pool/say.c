@@ -13,7 +13,7 @@
 /* A sticky sink: what does not fit is dropped, the terminator always fits. */
 struct sink {
     char *at;
-    char *end; // last byte, kept for the terminator
+    char *end;  // last byte, kept for the terminator
 };
 
 static void put(struct sink *sink, char c)
@@ -80,9 +80,15 @@ static void put_format(struct sink *sink, const char *format, va_list args)
         bool is_long = *++format == 'l';
         if (is_long) format++;
         switch (*format) {
-        case 's': put_text(sink, va_arg(args, const char *)); break;
-        case 'c': put(sink, (char)va_arg(args, int)); break;
-        case 'd': put_error(sink, va_arg(args, int)); break;
+        case 's':
+            put_text(sink, va_arg(args, const char *));
+            break;
+        case 'c':
+            put(sink, (char)va_arg(args, int));
+            break;
+        case 'd':
+            put_error(sink, va_arg(args, int));
+            break;
         case 'p':
             put_text(sink, "0x");
             put_number(sink, (unsigned long)va_arg(args, void *), 16);
@@ -91,8 +97,10 @@ static void put_format(struct sink *sink, const char *format, va_list args)
             put_number(sink,
                 is_long ? va_arg(args, unsigned long) : va_arg(args, unsigned), 10);
             break;
-        case '\0': return;
-        default: put(sink, *format);
+        case '\0':
+            return;
+        default:
+            put(sink, *format);
         }
     }
 }

@@ -16,19 +16,18 @@
 
 enum {
     TP_CLASSES = 48,
-    TP_LARGE_CLASS = TP_CLASSES, // counts blocks above the pools
-    TP_POOL_MAX = 128 * 1024,    // largest block of the pools
-    TP_TABLE_MAX = 8 * 1024,     // requests up to here find their class in the table
-    TP_LINEAR_MAX = 128,         // up to here the classes are 16 bytes apart
+    TP_LARGE_CLASS = TP_CLASSES,  // counts blocks above the pools
+    TP_POOL_MAX = 128 * 1024,     // largest block of the pools
+    TP_TABLE_MAX = 8 * 1024,      // requests up to here find their class in the table
+    TP_LINEAR_MAX = 128,          // up to here the classes are 16 bytes apart
     TP_LINEAR_CLASSES = TP_LINEAR_MAX / TP_MIN_ALIGN,
-    TP_SMALL_SLAB_MAX = 8 * 1024, // blocks up to here live in slabs of one granule
+    TP_SMALL_SLAB_MAX = 8 * 1024,  // blocks up to here live in slabs of one granule
 };
 
 /* A constant expression for constant `n`; n == 0 is served like 1. */
-#define TP_CLASS_OF(n)                                                                 \
-    ((n) <= TP_LINEAR_MAX                                                              \
-            ? (unsigned)((n) ? ((n)-1) / TP_MIN_ALIGN : 0)                             \
-            : TP_LINEAR_CLASSES + 4 * (TP_LOG2((n)-1) - 7) +                           \
+#define TP_CLASS_OF(n)                                                     \
+    ((n) <= TP_LINEAR_MAX ? (unsigned)((n) ? ((n)-1) / TP_MIN_ALIGN : 0)   \
+                          : TP_LINEAR_CLASSES + 4 * (TP_LOG2((n)-1) - 7) + \
                 (unsigned)((((uint64_t)(n)-1) >> (TP_LOG2((n)-1) - 2)) & 3))
 #define TP_LOG2(n) (63u - (unsigned)__builtin_clzll((uint64_t)(n) | 1))
 
@@ -61,6 +60,6 @@ static inline unsigned tp_class_order(unsigned c)
     return TP_LOG2(bytes - 1) + 4 - TP_GRANULE_SHIFT;
 }
 
-enum { TP_ORDERS = 5 }; // slabs of 1, 2, 4, 8 and 16 granules
+enum { TP_ORDERS = 5 };  // slabs of 1, 2, 4, 8 and 16 granules
 
 #endif

@@ -12,7 +12,7 @@
 
 struct tp_range tp_range;
 
-enum { AREA = 2 * 1024 * 1024 }; // alignment of the range: a huge page
+enum { AREA = 2 * 1024 * 1024 };  // alignment of the range: a huge page
 
 static bool open_at(size_t bytes)
 {
@@ -30,8 +30,7 @@ static bool open_at(size_t bytes)
     tp_range.slabs = (struct tp_slab *)(void *)base;
     tp_range.first = ((uintptr_t)base >> TP_GRANULE_SHIFT) * sizeof(struct tp_slab);
     tp_range.span = descriptors;
-    atomic_store_explicit(
-        &tp_account.totals.range_bytes, bytes, memory_order_relaxed);
+    atomic_store_explicit(&tp_account.totals.range_bytes, bytes, memory_order_relaxed);
     return true;
 }
 
@@ -54,7 +53,7 @@ bool tp_range_open(size_t wanted)
 void tp_slab_prepare(struct tp_slab *slab, unsigned class)
 {
     uint32_t granules = 1u << slab->order;
-    slab->class = (uint8_t)class;
+    slab->class = (uint8_t) class;
     slab->bytes = tp_class_bytes(class);
     slab->capacity = granules * TP_GRANULE / slab->bytes;
     slab->carved = 0;

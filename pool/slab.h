@@ -36,48 +36,53 @@
 #include "pool/remote.h"
 #include "pool/size.h"
 
-enum tp_slab_flags {  // in the low bits of `owner`
-    TP_SLAB_FULL = 1,    // on no list: nothing to hand out until a block returns
-    TP_SLAB_WATCHED = 2, // frees must take the slow path: check, zero
-    TP_SLAB_INSIDE = 4,  // not the first granule of its run
-    TP_SLAB_LARGE = 8,   // a block above the pools begins in this granule
+enum tp_slab_flags {      // in the low bits of `owner`
+    TP_SLAB_FULL = 1,     // on no list: nothing to hand out until a block returns
+    TP_SLAB_WATCHED = 2,  // frees must take the slow path: check, zero
+    TP_SLAB_INSIDE = 4,   // not the first granule of its run
+    TP_SLAB_LARGE = 8,    // a block above the pools begins in this granule
+    TP_SLAB_IDLE = 16,    // first or last granule of a free run; see huge.h
     TP_SLAB_FLAGS = 2047,
 };
 
 struct tp_slab {
-    _Atomic(uintptr_t) owner; // heap | flags; see above
-    struct tp_block *local;   // freed by the owner, newest first
-    int32_t used;             // see above
-    uint32_t bytes;           // of every block
-    uint32_t carved;          // blocks ever cut from the run
-    uint32_t capacity;        // blocks that the run can hold
-    struct tp_slab *next;     // on its heap's shelf, or in the depot
+    _Atomic(uintptr_t) owner;  // heap | flags; see above
+    struct tp_block *local;    // freed by the owner, newest first
+    int32_t used;              // see above
+    uint32_t bytes;            // of every block
+    uint32_t carved;           // blocks ever cut from the run
+    uint32_t capacity;         // blocks that the run can hold
+    struct tp_slab *next;      // on its heap's shelf, or in the depot
     struct tp_slab *prev;
     uint8_t class;
-    uint8_t order;     // log2 of the run's granules
-    bool listed;       // on its heap's shelf
-    bool fresh;        // pages never written since the kernel gave them
-    bool awaited;      // a stranger is about to put it on the list of callers
-    bool spare;        // empty, kept on the shelf and counted in heap->spares
-    uint16_t unused;
-    uint32_t back;     // TP_SLAB_INSIDE: granules to the first one
-    uint32_t fork_era; // forks survived when `remote` was last trusted
+    uint8_t order;  // log2 of the run's granules
+    bool listed;    // on its heap's shelf
+    bool fresh;     // pages never written since the kernel gave them
+    bool awaited;   // a stranger is about to put it on the list of callers
+    bool spare;     // empty, kept on the shelf and counted in heap->spares
+    bool huge;      // TP_SLAB_LARGE: a run of huge.h, not jemalloc's
+    uint8_t unused;
+    uint32_t back;      // TP_SLAB_INSIDE: granules to the first one
+    uint32_t fork_era;  // forks survived when `remote` was last trusted
 
     _Alignas(TP_CACHE_LINE) struct tp_remote remote;
-    struct tp_slab *caller;   // next on the owner's list of callers
-    uint64_t emptied_ticks;   // in the depot: since when
-    char *large_start;        // TP_SLAB_LARGE: the block
-    size_t large_bytes;       // TP_SLAB_LARGE: its usable bytes
+    struct tp_slab *caller;  // next on the owner's list of callers
+    uint64_t emptied_ticks;  // in the depot: since when
+    char *large_start;       // TP_SLAB_LARGE: the block
+    size_t large_bytes;      // TP_SLAB_LARGE: its usable bytes
+    size_t granules;         // of a huge block or a free run
+    size_t dirty_at;         // of a free run: granules [dirty_at, dirty_at + dirty)
+    size_t dirty;            // may have pages, the others have none
 };
 static_assert(sizeof(struct tp_slab) == 128, "two lines: owner's and strangers'");
 
 /* Written once before the first block exists. */
 struct tp_range {
-    uintptr_t first;       // descriptor offset that the base would have, see below
-    size_t span;           // bytes of descriptors; 0 when there is no range
-    struct tp_slab *slabs; // descriptor of the base's granule
+    uintptr_t first;        // descriptor offset that the base would have, see below
+    size_t span;            // bytes of descriptors; 0 when there is no range
+    struct tp_slab *slabs;  // descriptor of the base's granule
     char *base;
-    char *zone; // first granule for slabs
+    char *zone;  // first granule for slabs
     char *end;
 };
 extern struct tp_range tp_range;
@@ -95,15 +100,14 @@ static inline struct tp_slab *tp_slab_at(const void *p)
 #if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
 static inline bool tp_slab_is_plain(struct tp_slab *slab, const void *heap)
 {
-    bool same; // compares in memory: one instruction less than a relaxed load
+    bool same;  // compares in memory: one instruction less than a relaxed load
     __asm__("cmpq %2, %1" : "=@cce"(same) : "m"(slab->owner), "r"(heap));
     return same;
 }
 #else
 static inline bool tp_slab_is_plain(struct tp_slab *slab, const void *heap)
 {
-    return atomic_load_explicit(&slab->owner, memory_order_relaxed) ==
-        (uintptr_t)heap;
+    return atomic_load_explicit(&slab->owner, memory_order_relaxed) == (uintptr_t)heap;
 }
 #endif
 
@@ -201,10 +205,10 @@ TP_COLD void tp_large_free(void *p);
 TP_COLD bool tp_large_resize(void *p, size_t bytes);
 
 /*
- * Moves the content of a large block, `bytes` of it, to a fresh one; pages change
- * places instead of being copied where that pays.
+ * Moves a large block to where it can have `bytes`, by moving its pages where that
+ * pays; the old block is gone. NULL: nothing changed, the caller copies.
  */
-TP_COLD void tp_large_move(void *from, void *to, size_t bytes);
+TP_COLD void *tp_large_move(void *p, size_t bytes);
 
 /* Gives unused pages back: when they have lain idle since the last call, or now. */
 TP_COLD size_t tp_large_purge(bool now);

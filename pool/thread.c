@@ -15,7 +15,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 
-enum { LAST_ROUND = 4 }; // PTHREAD_DESTRUCTOR_ITERATIONS of glibc
+enum { LAST_ROUND = 4 };  // PTHREAD_DESTRUCTOR_ITERATIONS of glibc
 
 static struct {
     _Atomic(bool) has_key;

@@ -27,12 +27,12 @@
 #include <time.h>
 #include <unistd.h>
 
-extern void *__libc_stack_end; // of the dynamic loader: where the kernel put argc
+extern void *__libc_stack_end;  // of the dynamic loader: where the kernel put argc
 
 struct tp_boot tp_boot;
 
 static struct {
-    const char *setting; // text of TIDEPOOL, NULL when unset or not to be trusted
+    const char *setting;  // text of TIDEPOOL, NULL when unset or not to be trusted
 } boot;
 
 /* Reads up to size - 1 bytes of a small file; terminated. Returns the length. */
@@ -90,8 +90,7 @@ static void read_identity(void)
     tp_boot.start_jiffies = read_start_jiffies();
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    tp_boot.start_unix_ns =
-        (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    tp_boot.start_unix_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
     tp_boot.start_monotonic_ns = tp_os_now_ns();
     tp_boot.start_ticks = tp_os_ticks();
 }
@@ -161,7 +160,8 @@ void tp_host_started(void)
 {
     int saved = errno;
     if (!atomic_load_explicit(&tp_account.totals.range_bytes, memory_order_relaxed))
-        tp_say("no address space for the pools: slower, all blocks are counted as large");
+        tp_say(
+            "no address space for the pools: slower, all blocks are counted as large");
     tp_live_open();
     errno = saved;
 }
@@ -176,8 +176,10 @@ static void stay_behind(void)
         if (!name) return;
         char *begin = name, *end = name + sizeof(ours) - 1;
         while (begin > list && begin[-1] != ':' && begin[-1] != ' ') begin--;
-        if (*end) end++;
-        else if (begin > list) begin--;
+        if (*end)
+            end++;
+        else if (begin > list)
+            begin--;
         memmove(begin, end, strlen(end) + 1);
     }
 }

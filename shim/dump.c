@@ -26,20 +26,20 @@ enum { NAMES = 10000, ROWS = 8 };
 static struct {
     _Atomic(bool) busy;
     _Atomic(uint64_t) sequence;
-    char wish[TP_PATH];       // out= with its patterns filled in
-    char path[TP_PATH + 8];   // with .1, .2, ...
-    char beside[TP_PATH + 32]; // where it is written first
-    char text[8192];           // the summary
+    char wish[TP_PATH];         // out= with its patterns filled in
+    char path[TP_PATH + 8];     // with .1, .2, ...
+    char beside[TP_PATH + 32];  // where it is written first
+    char text[8192];            // the summary
     struct {
         struct tp_file_header header;
         struct tp_region rows[ROWS];
     } head;
-    bool said; // that dumps fail: once is enough
+    bool said;  // that dumps fail: once is enough
 } dump;
 
 struct writer {
     int fd;
-    int error; // first one
+    int error;  // first one
 };
 
 static void put(struct writer *writer, const void *data, uint64_t bytes)
@@ -85,14 +85,29 @@ static void expand(const char *pattern, char *out, uint64_t sequence)
             continue;
         }
         switch (*++pattern) {
-        case 'e': put_string(out, &n, tp_boot.name); break;
-        case 'p': put_number(out, &n, tp_boot.pid); break;
-        case 'h': put_string(out, &n, tp_boot.host); break;
-        case 'n': put_number(out, &n, sequence); break;
-        case 't': put_number(out, &n, (uint64_t)time(NULL)); break;
-        case '%': put_char(out, &n, '%'); break;
-        case '\0': pattern--; break;
-        default: put_char(out, &n, '%'), put_char(out, &n, *pattern);
+        case 'e':
+            put_string(out, &n, tp_boot.name);
+            break;
+        case 'p':
+            put_number(out, &n, tp_boot.pid);
+            break;
+        case 'h':
+            put_string(out, &n, tp_boot.host);
+            break;
+        case 'n':
+            put_number(out, &n, sequence);
+            break;
+        case 't':
+            put_number(out, &n, (uint64_t)time(NULL));
+            break;
+        case '%':
+            put_char(out, &n, '%');
+            break;
+        case '\0':
+            pattern--;
+            break;
+        default:
+            put_char(out, &n, '%'), put_char(out, &n, *pattern);
         }
     }
     out[n] = '\0';
@@ -102,8 +117,10 @@ static void expand(const char *pattern, char *out, uint64_t sequence)
 static int move_into_place(void)
 {
     for (unsigned i = 0; i < NAMES; i++) {
-        if (i) tp_format(dump.path, sizeof(dump.path), "%s.%u", dump.wish, i);
-        else tp_format(dump.path, sizeof(dump.path), "%s", dump.wish);
+        if (i)
+            tp_format(dump.path, sizeof(dump.path), "%s.%u", dump.wish, i);
+        else
+            tp_format(dump.path, sizeof(dump.path), "%s", dump.wish);
         if (syscall(SYS_renameat2, AT_FDCWD, dump.beside, AT_FDCWD, dump.path,
                 RENAME_NOREPLACE) == 0)
             return 0;
@@ -219,7 +236,7 @@ static int write_dump(enum tp_dump_reason reason)
     uint64_t sequence = atomic_load_explicit(&dump.sequence, memory_order_relaxed);
     expand(tp_options.out, dump.wish, sequence);
     tp_format(dump.beside, sizeof(dump.beside), "%s.%u.part", dump.wish, tp_boot.pid);
-    unlink(dump.beside); // of an earlier process of this pid that was killed
+    unlink(dump.beside);  // of an earlier process of this pid that was killed
     int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
     struct writer writer = { open(dump.beside, flags, 0600), 0 };
     if (writer.fd < 0) return errno;
@@ -253,8 +270,8 @@ void tp_dump_write(enum tp_dump_reason reason)
 {
     if (tp_boot.secure) return;
     bool idle = false;
-    if (!atomic_compare_exchange_strong_explicit(&dump.busy, &idle, true,
-            memory_order_acquire, memory_order_relaxed))
+    if (!atomic_compare_exchange_strong_explicit(
+            &dump.busy, &idle, true, memory_order_acquire, memory_order_relaxed))
         return;
     int saved = errno;
     int error = write_dump(reason);

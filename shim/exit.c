@@ -23,7 +23,7 @@
 extern int __cxa_atexit(void (*run)(void *), void *argument, void *library);
 extern int __cxa_at_quick_exit(void (*run)(void *), void *library);
 
-enum { ARGUMENTS = 1024 }; // of execl and its kin; they stand on the stack
+enum { ARGUMENTS = 1024 };  // of execl and its kin; they stand on the stack
 
 static struct {
     _Atomic(bool) done;
@@ -95,8 +95,10 @@ TP_EXPORT int execv(const char *path, char *const argv[])
 TP_EXPORT int execvpe(const char *file, char *const argv[], char *const env[])
 {
     bool closed = begin_exec();
-    if (leaving.execvpe) leaving.execvpe(file, argv, env);
-    else errno = ENOSYS;
+    if (leaving.execvpe)
+        leaving.execvpe(file, argv, env);
+    else
+        errno = ENOSYS;
     return failed_exec(closed);
 }
 
@@ -108,8 +110,10 @@ TP_EXPORT int execvp(const char *file, char *const argv[])
 TP_EXPORT int fexecve(int fd, char *const argv[], char *const env[])
 {
     bool closed = begin_exec();
-    if (leaving.fexecve) leaving.fexecve(fd, argv, env);
-    else errno = ENOSYS;
+    if (leaving.fexecve)
+        leaving.fexecve(fd, argv, env);
+    else
+        errno = ENOSYS;
     return failed_exec(closed);
 }
 
@@ -130,7 +134,7 @@ static bool gather(const char *first, va_list *rest, char *out[ARGUMENTS])
             errno = E2BIG;
             return false;
         }
-        out[n++] = (char *)(uintptr_t)at; // exec takes char *, and changes nothing
+        out[n++] = (char *)(uintptr_t)at;  // exec takes char *, and changes nothing
     }
     out[n] = NULL;
     return true;

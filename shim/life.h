@@ -13,7 +13,7 @@
 
 #include "pool/base.h"
 
-enum { TP_PATH = 1024 }; // longest path that we write to, terminator included
+enum { TP_PATH = 1024 };  // longest path that we write to, terminator included
 
 enum tp_summary { TP_SUMMARY_OFF, TP_SUMMARY_STDERR, TP_SUMMARY_PATH };
 enum tp_live_folder { TP_LIVE_AUTO, TP_LIVE_OFF, TP_LIVE_PATH };
@@ -21,12 +21,12 @@ enum tp_unwind { TP_UNWIND_AUTO, TP_UNWIND_FP, TP_UNWIND_DWARF };
 
 /* Set once at start, constant afterwards. interface.md section 2 tells the meaning. */
 struct tp_options {
-    uint64_t sample; // mean bytes between samples; 0: off; 1: every allocation
+    uint64_t sample;  // mean bytes between samples; 0: off; 1: every allocation
     char out[TP_PATH];
     bool exit;
-    int signal; // 0: off
-    uint64_t interval_ns;    // 0: off
-    uint64_t interval_bytes; // 0: off
+    int signal;               // 0: off
+    uint64_t interval_ns;     // 0: off
+    uint64_t interval_bytes;  // 0: off
     enum tp_live_folder live;
     char live_path[TP_PATH];
     enum tp_summary summary;
@@ -36,8 +36,8 @@ struct tp_options {
     enum tp_unwind unwind;
     bool zero;
     bool check;
-    uint64_t reserve;  // 0: auto
-    uint64_t purge_ns; // UINT64_MAX: off
+    uint64_t reserve;   // 0: auto
+    uint64_t purge_ns;  // UINT64_MAX: off
 };
 extern struct tp_options tp_options;
 
@@ -59,7 +59,7 @@ void tp_options_resolve(struct tp_options *options, const char *folder);
 struct tp_boot {
     uint32_t pid;
     uint32_t ppid;
-    uint64_t start_jiffies; // 0 when /proc is absent
+    uint64_t start_jiffies;  // 0 when /proc is absent
     uint64_t start_unix_ns;
     uint64_t start_monotonic_ns;
     uint64_t start_ticks;
@@ -67,10 +67,10 @@ struct tp_boot {
     char exe[TP_PATH];
     char name[64];
     char host[64];
-    const char *run_folder; // $XDG_RUNTIME_DIR or NULL
-    const char *command; // n bytes: the arguments, each ended by a NUL
+    const char *run_folder;  // $XDG_RUNTIME_DIR or NULL
+    const char *command;     // n bytes: the arguments, each ended by a NUL
     size_t command_bytes;
-    bool secure; // AT_SECURE: no file, no environment, no signal
+    bool secure;  // AT_SECURE: no file, no environment, no signal
 };
 extern struct tp_boot tp_boot;
 

@@ -35,10 +35,11 @@
 #include <time.h>
 #include <unistd.h>
 
-static_assert(sizeof(struct tp_counters) == sizeof(struct tp_thread_slot), "one layout");
-#define SAME(pool_field, file_field)                                                   \
-    static_assert(offsetof(struct tp_counters, pool_field) ==                          \
-            offsetof(struct tp_thread_slot, file_field),                               \
+static_assert(
+    sizeof(struct tp_counters) == sizeof(struct tp_thread_slot), "one layout");
+#define SAME(pool_field, file_field)                          \
+    static_assert(offsetof(struct tp_counters, pool_field) == \
+            offsetof(struct tp_thread_slot, file_field),      \
         "one layout")
 SAME(room, room);
 SAME(limit, limit);
@@ -57,15 +58,18 @@ SAME(realloc_freed, realloc_freed);
 SAME(zeroed_for_free, zeroed_for_free);
 SAME(name, name);
 SAME(base, base);
-static_assert(sizeof(struct tp_totals) == sizeof(struct tp_totals_record), "one layout");
+static_assert(
+    sizeof(struct tp_totals) == sizeof(struct tp_totals_record), "one layout");
 static_assert(offsetof(struct tp_totals, foreign_frees) ==
         offsetof(struct tp_totals_record, foreign_frees),
     "one layout");
-static_assert(sizeof(struct tp_latency) == sizeof(struct tp_latency_record), "one layout");
+static_assert(
+    sizeof(struct tp_latency) == sizeof(struct tp_latency_record), "one layout");
 static_assert(
     offsetof(struct tp_latency, buckets) == offsetof(struct tp_latency_record, buckets),
     "one layout");
-static_assert(sizeof(struct tp_class_count) == sizeof(struct tp_class_record), "layout");
+static_assert(
+    sizeof(struct tp_class_count) == sizeof(struct tp_class_record), "layout");
 static_assert((int)TP_CALLS == (int)TP_ENTRIES, "one list of entry points");
 static_assert((int)TP_CLASSES == (int)TP_FORMAT_POOL_CLASSES, "one list of classes");
 static_assert((int)TP_BUCKETS == (int)TP_FORMAT_BUCKETS, "one kind of histogram");
@@ -96,34 +100,34 @@ static struct {
     };
     union {
         struct tp_process_record process;
-        uint8_t process_page[PROCESS_BYTES]; // record, executable, arguments
+        uint8_t process_page[PROCESS_BYTES];  // record, executable, arguments
     };
 } file __attribute__((aligned(4096)));
 
 static struct tp_ended_record ended[ENDED] __attribute__((aligned(4096)));
 
 static struct {
-    char path[TP_PATH]; // empty: no file
+    char path[TP_PATH];  // empty: no file
     dev_t device;
     ino_t inode;
     struct tp_counters *bay[BAYS];
     uint32_t n_bays;
     _Atomic(uint32_t) n_ended;
-    uint32_t flags; // enum tp_file_flags
-    bool due;       // a forked child without its file yet
+    uint32_t flags;  // enum tp_file_flags
+    bool due;        // a forked child without its file yet
     uint32_t parent_pid;
 } live;
 
 /* ---- what the file says of itself ---- */
 
-static void add_row(uint32_t kind, uint32_t record_bytes, uint64_t count, uint64_t offset)
+static void add_row(
+    uint32_t kind, uint32_t record_bytes, uint64_t count, uint64_t offset)
 {
     uint32_t n = file.header.n_regions;
     if (n >= TP_FORMAT_REGIONS) return;
-    file.rows[n] = (struct tp_region){ .kind = kind,
-        .record_bytes = record_bytes,
-        .count = count,
-        .offset = offset };
+    file.rows[n] = (struct tp_region){
+        .kind = kind, .record_bytes = record_bytes, .count = count, .offset = offset
+    };
     __atomic_store_n(&file.header.n_regions, n + 1, __ATOMIC_RELEASE);
 }
 
@@ -215,7 +219,8 @@ static int reserve(int fd, uint64_t offset, uint64_t bytes)
         limit.rlim_cur < offset + bytes)
         return EFBIG;
     int error;
-    while ((error = posix_fallocate(fd, (off_t)offset, (off_t)bytes)) == EINTR) {}
+    while ((error = posix_fallocate(fd, (off_t)offset, (off_t)bytes)) == EINTR) {
+    }
     return error;
 }
 
@@ -252,8 +257,7 @@ static int fill_and_map(int fd)
         map_part(fd, &tp_account, sizeof(tp_account), AT_ACCOUNT) &&
         map_part(fd, ended, sizeof(ended), AT_ENDED);
     for (uint32_t i = 0; good && i < live.n_bays; i++)
-        good = map_part(
-            fd, live.bay[i], BAY_BYTES, AT_BAYS + (uint64_t)i * BAY_BYTES);
+        good = map_part(fd, live.bay[i], BAY_BYTES, AT_BAYS + (uint64_t)i * BAY_BYTES);
     return good ? 0 : errno;
 }
 
@@ -307,8 +311,8 @@ void tp_live_open(void)
     for (uint32_t i = 0; i < live.n_bays; i++)
         add_bay_row(AT_BAYS + (uint64_t)i * BAY_BYTES);
     open_file();
-    atomic_fetch_add_explicit(&tp_account.totals.self_bytes, file.header.total_bytes,
-        memory_order_relaxed);
+    atomic_fetch_add_explicit(
+        &tp_account.totals.self_bytes, file.header.total_bytes, memory_order_relaxed);
 }
 
 /* Maps a further bay; the file is opened by name, and only if it is still ours. */
@@ -332,7 +336,7 @@ void tp_host_bay(struct tp_counters *counters, uint32_t first)
     if (bay >= BAYS) return;
     live.bay[bay] = counters;
     live.n_bays = bay + 1;
-    if (!file.header.n_regions) return; // not opened yet
+    if (!file.header.n_regions) return;  // not opened yet
     uint64_t offset = AT_BAYS + (uint64_t)bay * BAY_BYTES;
     int saved = errno;
     if (live.path[0] && extend(counters, offset)) {
@@ -373,7 +377,7 @@ void tp_host_thread_ended(
 {
     uint32_t n = atomic_load_explicit(&live.n_ended, memory_order_relaxed);
     do {
-        if (n >= ENDED) return; // the rest is one row in the report
+        if (n >= ENDED) return;  // the rest is one row in the report
     } while (!atomic_compare_exchange_weak_explicit(
         &live.n_ended, &n, n + 1, memory_order_relaxed, memory_order_relaxed));
 

@@ -204,7 +204,7 @@ struct figures {
     uint64_t live_blocks;
     uint64_t large_bytes;
     uint64_t large_blocks;
-    uint64_t held_bytes; // from the kernel, for slabs and large blocks
+    uint64_t held_bytes;  // from the kernel, for slabs and large blocks
     uint64_t empty_bytes;
 };
 

@@ -12,14 +12,26 @@
 #include <signal.h>
 #include <string.h>
 
-enum kind { FLAG, SIZE, TIME, COUNT, PATH, RATE, SIGNAL, INTERVAL, LIVE, SUMMARY, UNWIND };
+enum kind {
+    FLAG,
+    SIZE,
+    TIME,
+    COUNT,
+    PATH,
+    RATE,
+    SIGNAL,
+    INTERVAL,
+    LIVE,
+    SUMMARY,
+    UNWIND
+};
 
 struct key {
     const char *name;
     enum kind kind;
-    size_t offset; // of the field in struct tp_options
+    size_t offset;  // of the field in struct tp_options
     const char *fallback;
-    uint64_t least; // bounds of SIZE and COUNT
+    uint64_t least;  // bounds of SIZE and COUNT
     uint64_t most;
     const char *help;
 };
@@ -89,10 +101,17 @@ static bool parse_size(const char *text, uint64_t *out)
     if (!*unit) return multiply(value, 1, out);
     if (unit[1]) return false;
     switch (*unit) {
-    case 'k': case 'K': return multiply(value, 1024, out);
-    case 'm': case 'M': return multiply(value, 1024 * 1024, out);
-    case 'g': case 'G': return multiply(value, 1024 * 1024 * 1024, out);
-    default: return false;
+    case 'k':
+    case 'K':
+        return multiply(value, 1024, out);
+    case 'm':
+    case 'M':
+        return multiply(value, 1024 * 1024, out);
+    case 'g':
+    case 'G':
+        return multiply(value, 1024 * 1024 * 1024, out);
+    default:
+        return false;
     }
 }
 
@@ -143,8 +162,9 @@ static bool parse_signal(const char *text, int *out)
     if ((!base || *rest) && !parse_digits(rest, &number, &rest)) return false;
     if (*rest || number > 64) return false;
     int value = base + sign * (int)number;
-    bool good = value == 0 || (value >= 1 && value <= SIGRTMAX && value != SIGKILL &&
-                                  value != SIGSTOP && (!base || value >= SIGRTMIN));
+    bool good = value == 0 ||
+        (value >= 1 && value <= SIGRTMAX && value != SIGKILL && value != SIGSTOP &&
+            (!base || value >= SIGRTMIN));
     if (good) *out = value;
     return good;
 }
@@ -183,29 +203,40 @@ static bool parse_interval(const char *text, struct tp_options *options)
 
 static bool parse_live(const char *text, struct tp_options *options)
 {
-    if (is(text, "auto")) options->live = TP_LIVE_AUTO;
-    else if (is(text, "off")) options->live = TP_LIVE_OFF;
-    else if (copy_path(text, options->live_path)) options->live = TP_LIVE_PATH;
-    else return false;
+    if (is(text, "auto"))
+        options->live = TP_LIVE_AUTO;
+    else if (is(text, "off"))
+        options->live = TP_LIVE_OFF;
+    else if (copy_path(text, options->live_path))
+        options->live = TP_LIVE_PATH;
+    else
+        return false;
     return true;
 }
 
 static bool parse_summary(const char *text, struct tp_options *options)
 {
-    if (is(text, "off")) options->summary = TP_SUMMARY_OFF;
-    else if (is(text, "stderr")) options->summary = TP_SUMMARY_STDERR;
+    if (is(text, "off"))
+        options->summary = TP_SUMMARY_OFF;
+    else if (is(text, "stderr"))
+        options->summary = TP_SUMMARY_STDERR;
     else if (copy_path(text, options->summary_path))
         options->summary = TP_SUMMARY_PATH;
-    else return false;
+    else
+        return false;
     return true;
 }
 
 static bool parse_unwind(const char *text, enum tp_unwind *out)
 {
-    if (is(text, "auto")) *out = TP_UNWIND_AUTO;
-    else if (is(text, "fp")) *out = TP_UNWIND_FP;
-    else if (is(text, "dwarf")) *out = TP_UNWIND_DWARF;
-    else return false;
+    if (is(text, "auto"))
+        *out = TP_UNWIND_AUTO;
+    else if (is(text, "fp"))
+        *out = TP_UNWIND_FP;
+    else if (is(text, "dwarf"))
+        *out = TP_UNWIND_DWARF;
+    else
+        return false;
     return true;
 }
 
@@ -224,14 +255,22 @@ static bool parse_value(
     void *field = (char *)options + key->offset;
     uint64_t value;
     switch (key->kind) {
-    case FLAG: return parse_flag(text, field);
-    case PATH: return copy_path(text, field);
-    case RATE: return parse_rate(text, field);
-    case SIGNAL: return parse_signal(text, field);
-    case INTERVAL: return parse_interval(text, options);
-    case LIVE: return parse_live(text, options);
-    case SUMMARY: return parse_summary(text, options);
-    case UNWIND: return parse_unwind(text, field);
+    case FLAG:
+        return parse_flag(text, field);
+    case PATH:
+        return copy_path(text, field);
+    case RATE:
+        return parse_rate(text, field);
+    case SIGNAL:
+        return parse_signal(text, field);
+    case INTERVAL:
+        return parse_interval(text, options);
+    case LIVE:
+        return parse_live(text, options);
+    case SUMMARY:
+        return parse_summary(text, options);
+    case UNWIND:
+        return parse_unwind(text, field);
     case SIZE:
         if (is(text, "auto")) return multiply(0, 1, field);
         return parse_bounded(key, text, field);

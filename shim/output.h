@@ -42,13 +42,13 @@ void tp_live_settle(void);
 /* The parts of the file, for the dump. */
 struct tp_live_view {
     const struct tp_process_record *process;
-    const char *exe; // exe_bytes of it, not terminated
+    const char *exe;  // exe_bytes of it, not terminated
     uint64_t exe_bytes;
-    const char *command; // each argument ended by a NUL
+    const char *command;  // each argument ended by a NUL
     uint64_t command_bytes;
     const struct tp_ended_record *ended;
     uint64_t n_ended;
-    uint32_t flags; // enum tp_file_flags
+    uint32_t flags;  // enum tp_file_flags
 };
 struct tp_live_view tp_live_view(void);
 

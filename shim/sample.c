@@ -11,11 +11,11 @@
 #include "pool/pool.h"
 #include "shim/output.h"
 
-enum { LOG2_BITS = 53 }; // of randomness in u
+enum { LOG2_BITS = 53 };  // of randomness in u
 
 static const int64_t NEVER = INT64_MAX / 4;
 
-static TP_THREAD uint64_t generator; // xorshift64*; 0: not seeded
+static TP_THREAD uint64_t generator;  // xorshift64*; 0: not seeded
 
 static struct {
     _Atomic(uint64_t) next_dump_ns;
@@ -27,7 +27,7 @@ static uint64_t draw(void)
     uint64_t x = generator;
     if (!x) {
         x = tp_os_ticks() ^ ((uint64_t)tp_os_tid() << 32) ^ (uintptr_t)&generator;
-        x *= 0x9e3779b97f4a7c15u; // spreads neighbouring seeds; the golden ratio
+        x *= 0x9e3779b97f4a7c15u;  // spreads neighbouring seeds; the golden ratio
         if (!x) x = 1;
     }
     x ^= x >> 12;

@@ -24,9 +24,9 @@ TP_EXPORT int sigaction(int number, const struct sigaction *new, struct sigactio
 TP_EXPORT sighandler_t signal(int number, sighandler_t handler);
 
 static struct {
-    int ours;                // 0: none
-    struct tp_lock lock;     // of changes
-    struct sigaction theirs; // what the program believes to be installed
+    int ours;                 // 0: none
+    struct tp_lock lock;      // of changes
+    struct sigaction theirs;  // what the program believes to be installed
 } signals;
 
 static void on_signal(int number, siginfo_t *info, void *context)
@@ -65,7 +65,7 @@ int sigaction(int number, const struct sigaction *new, struct sigaction *old)
 {
     if (!signals.ours || number != signals.ours) return __sigaction(number, new, old);
     struct sigaction wanted;
-    if (new) wanted = *new; // may be the same memory as old
+    if (new) wanted = *new;  // may be the same memory as old
     if (old) *old = signals.theirs;
     if (!new) return 0;
 

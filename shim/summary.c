@@ -38,7 +38,8 @@ static void format_bytes(char out[16], uint64_t bytes)
         whole /= 1024;
         unit++;
     }
-    if (!unit) tp_format(out, 16, "%lu", (unsigned long)whole);
+    if (!unit)
+        tp_format(out, 16, "%lu", (unsigned long)whole);
     else
         tp_format(out, 16, "%lu.%lu%c", (unsigned long)whole,
             (unsigned long)(rest * 10 / 1024), units[unit]);
@@ -50,7 +51,8 @@ static void put_padded(struct page *page, const char *text, size_t width, bool r
     size_t pad = length < width ? width - length : 0;
     for (size_t i = 0; right && i < pad; i++)
         page->used += tp_format(page->out + page->used, page->size - page->used, " ");
-    page->used += tp_format(page->out + page->used, page->size - page->used, "%s", text);
+    page->used +=
+        tp_format(page->out + page->used, page->size - page->used, "%s", text);
     for (size_t i = 0; !right && i < pad; i++)
         page->used += tp_format(page->out + page->used, page->size - page->used, " ");
 }
@@ -95,8 +97,8 @@ static void sum_slots(struct account *account)
 /* The peak as far as flushes tell; live bytes may be above it at this moment. */
 static uint64_t peak_of(uint64_t live)
 {
-    int64_t peak = atomic_load_explicit(
-        &tp_account.totals.peak_estimate, memory_order_relaxed);
+    int64_t peak =
+        atomic_load_explicit(&tp_account.totals.peak_estimate, memory_order_relaxed);
     return peak > (int64_t)live ? (uint64_t)peak : live;
 }
 

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * dump.c - `tidepool dump PID`: freezes the live file of a process into a recording.
+ *
+ * No signal, no ptrace, no code in the process: it works on one that is stopped, hung
+ * or dead.
+ */
+#include "report/model.h"
+#include "report/run.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct wishes {
+    const char *input;
+    const char *output;
+    bool quiet;
+};
+
+static error_t take_option(int key, char *value, struct argp_state *state)
+{
+    struct wishes *wishes = state->input;
+    switch (key) {
+    case 'o':
+        wishes->output = value;
+        return 0;
+    case 'q':
+        wishes->quiet = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (wishes->input) argp_error(state, "one PID at a time");
+        wishes->input = value;
+        return 0;
+    case ARGP_KEY_NO_ARGS:
+        argp_error(state, "which process? Give its PID");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static bool write_to_stdout(const struct tp_image *image, struct tp_error *error)
+{
+    if (fwrite(image->bytes, 1, image->n_bytes, stdout) == image->n_bytes &&
+        fflush(stdout) == 0)
+        return true;
+    return tp_error_set(error, "cannot write the output: %s", strerror(errno));
+}
+
+/* Places the image under the name wished for, or one made of the process's. */
+static bool place(
+    const struct wishes *wishes, const struct tp_image *image, struct tp_error *error)
+{
+    struct tp_recording recording;
+    if (!tp_recording_parse(
+            &recording, image->bytes, image->n_bytes, wishes->input, error))
+        return false;
+    const struct tp_dump *dump = &recording.dumps[0];
+    struct tp_output_words words = {
+        .program = dump->process.name[0] ? dump->process.name : "process",
+        .pid = dump->process.pid,
+        .sequence = dump->header.sequence,
+        .unix_time = dump->header.time_unix_ns / 1000000000,
+    };
+    const char *pattern = wishes->output ? wishes->output : "tidepool.%e.%p.tide";
+    char *wanted = NULL;
+    char *path = NULL;
+    bool good = tp_output_expand(&wanted, pattern, &words, error) &&
+        tp_output_place(&path, wanted, image, 1, error);
+    if (good && !wishes->quiet) printf("%s\n", path);
+    free(path);
+    free(wanted);
+    tp_recording_fini(&recording);
+    return good;
+}
+
+int tp_dump_main(int argc, char **argv, struct tp_error *error)
+{
+    static const struct argp_option options[] = {
+        { "output", 'o', "FILE", 0,
+            "name of the dump, with %e %p %h %n %t as in TIDEPOOL=out; "
+            "- is the standard output",
+            0 },
+        { "quiet", 'q', NULL, 0, "do not print the name of the dump", 0 },
+        { 0 },
+    };
+    static const struct argp argp = {
+        .options = options,
+        .parser = take_option,
+        .args_doc = "PID|FILE",
+        .doc =
+            "Writes a dump of a process that runs under Tidepool, or of the live file "
+            "that a killed one left behind.\vThe process is not stopped or changed. "
+            "No file is overwritten: an existing name gets .1, .2, ...",
+    };
+    struct wishes wishes = { .input = NULL };
+    if (argp_parse(&argp, argc, argv, 0, NULL, &wishes) != 0) return TP_EXIT_TROUBLE;
+
+    struct tp_source source;
+    struct tp_image image = { 0 };
+    if (!tp_source_open(&source, wishes.input, error)) return TP_EXIT_TROUBLE;
+    bool good = tp_image_freeze(&image, &source, error);
+    bool to_stdout = wishes.output && strcmp(wishes.output, "-") == 0;
+    if (good)
+        good =
+            to_stdout ? write_to_stdout(&image, error) : place(&wishes, &image, error);
+    tp_image_fini(&image);
+    tp_source_close(&source);
+    return good ? TP_EXIT_DONE : TP_EXIT_TROUBLE;
+}

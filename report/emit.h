@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * emit.h - how a profile leaves the tool: the writer, and the formats in a table.
+ *
+ * Idea: every output goes through one buffered writer whose failure is sticky, so an
+ * emitter writes all it has and the caller asks once, at the end. An emitter is a row
+ * in a table: adding a format is one file and one line.
+ *
+ *     struct tp_writer writer;
+ *     tp_writer_init(&writer, fd);
+ *     emitter->write(&writer, &report);
+ *     if (!tp_writer_finish(&writer, "x.json", error)) ...
+ *
+ * Holds always:
+ *   - nothing that a program chose (a name, a path, an argument) reaches a terminal
+ *     with control bytes in it, or a JSON text with bytes that are not UTF-8;
+ *   - no emitter prints a comma: the JSON calls know where they stand;
+ *   - numbers look the same in every locale.
+ *
+ * Knows nothing of: the format of a recording.
+ */
+#ifndef TP_REPORT_EMIT_H
+#define TP_REPORT_EMIT_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "report/report.h"
+
+struct tp_report;
+struct tp_profile;
+
+enum {
+    TP_WRITER_BYTES = 8192,
+    TP_JSON_DEPTH = 8,
+    TP_HUMAN_BYTES = 32,  // room for any text of the tp_human calls
+};
+
+struct tp_writer {
+    int fd;
+    int error;     // errno of the first write that failed; nothing is written after it
+    bool colour;   // escape sequences are welcome
+    bool unicode;  // so are characters outside ASCII
+    size_t used;
+    unsigned depth;  // of open JSON containers
+    struct {
+        char kind;   // '{' or '['
+        bool begun;  // it holds something
+    } open[TP_JSON_DEPTH];
+    char buffer[TP_WRITER_BYTES];
+};
+
+/* Begins to write to `fd`, which stays the caller's; plain ASCII without colour. */
+void tp_writer_init(struct tp_writer *writer, int fd);
+
+/*
+ * Decides colour and unicode from the output, the locale's name and the environment.
+ * `when` is auto, always or never; NO_COLOR is obeyed unless it is always.
+ */
+void tp_writer_adorn(struct tp_writer *writer, const char *when);
+
+/* Sends what is left. Fails: false when any write has failed; `name` is the output's. */
+bool tp_writer_finish(
+    struct tp_writer *writer, const char *name, struct tp_error *error);
+
+void tp_write_bytes(struct tp_writer *writer, const char *bytes, size_t n);
+void tp_write_text(struct tp_writer *writer, const char *text);
+void tp_write_format(struct tp_writer *writer, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Writes `text`, cut or padded to `width` columns, with '?' for what is unprintable. */
+void tp_write_column(struct tp_writer *writer, const char *text, size_t width);
+
+/* The same for text without a width: at most `limit` columns, "..." when cut. */
+void tp_write_clean(struct tp_writer *writer, const char *text, size_t limit);
+
+/* How many bytes of a well-formed UTF-8 character begin `text`; 0 when none does. */
+size_t tp_utf8_length(const char *text);
+
+/* ---- human.c: numbers for people ------------------------------------------------ */
+
+/* "1,234,567"; "45.6 MiB"; "1.23 us" of nanoseconds; "99.6k" of a rate. */
+const char *tp_human_count(char out[TP_HUMAN_BYTES], int64_t count);
+const char *tp_human_size(char out[TP_HUMAN_BYTES], int64_t bytes);
+const char *tp_human_time(char out[TP_HUMAN_BYTES], uint64_t ns);
+const char *tp_human_rate(char out[TP_HUMAN_BYTES], double per_second);
+
+/* "2026-11-22T11:26:46.123Z", or the empty text for 0. */
+const char *tp_human_date(char out[TP_HUMAN_BYTES], uint64_t unix_ns);
+
+/* ---- JSON: `key` is NULL for an element of an array ------------------------------- */
+
+void tp_json_begin(struct tp_writer *writer, const char *key, char kind);
+void tp_json_end(struct tp_writer *writer);
+void tp_json_uint(struct tp_writer *writer, const char *key, uint64_t value);
+void tp_json_int(struct tp_writer *writer, const char *key, int64_t value);
+void tp_json_bool(struct tp_writer *writer, const char *key, bool value);
+void tp_json_text(struct tp_writer *writer, const char *key, const char *value);
+
+/* Nanoseconds as seconds with six decimals; a rate with three. */
+void tp_json_seconds(struct tp_writer *writer, const char *key, uint64_t ns);
+void tp_json_rate(struct tp_writer *writer, const char *key, double value);
+
+/* ---- formats ---------------------------------------------------------------------- */
+
+struct tp_emitter {
+    const char *name;       // as in --format
+    const char *extension;  // of a file that -o names, without the dot
+    void (*write)(struct tp_writer *writer, const struct tp_report *report);
+};
+
+/* The emitter of that name, or NULL. */
+const struct tp_emitter *tp_emitter_find(const char *name);
+
+/* The emitter whose extension `path` ends in, or NULL. */
+const struct tp_emitter *tp_emitter_for_path(const char *path);
+
+void tp_text_write(struct tp_writer *writer, const struct tp_report *report);
+void tp_json_write(struct tp_writer *writer, const struct tp_report *report);
+
+/* ---- hints.c: what to look at first ------------------------------------------------ */
+
+enum { TP_HINTS = 4, TP_HINT_BYTES = 200 };
+
+/* Fills at most TP_HINTS sentences, the gravest first, and returns how many. */
+size_t tp_hints_build(
+    char hints[TP_HINTS][TP_HINT_BYTES], const struct tp_profile *profile);
+
+#endif

@@ -1,0 +1,598 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * load.c - the bytes of a recording or a live file become records.
+ *
+ * Idea: one dump at a time is copied into memory of its own ("image") and every row
+ * is checked against that copy before a record is looked at. The file may be cut
+ * short, damaged, hostile, or under the hands of a running program; only the copy
+ * counts, and it does not change.
+ *
+ * A live file changes while it is copied. Within a slot frees stand before allocations
+ * and are read first, but a block may be counted in one slot and freed in another. Where
+ * a size class then shows more frees than allocations, the allocations alone are read
+ * again: they are younger than every free seen, so no difference stays negative. Reading
+ * all of them again always would be simpler, and shows too much: at 100 million calls a
+ * second thousands of blocks come between the two copies. The epochs and bases of the
+ * first copy decide which thread did what. The ended records are read again as well: a
+ * record that the first copy's epoch covers was complete by then.
+ *
+ * Holds always:
+ *   - the rows of a dump cover together no more bytes than the dump has, so that
+ *     overlapping rows cannot make the reader allocate more than the file warrants;
+ *   - no other file of report/ turns bytes into structs.
+ */
+#include "report/model.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+    "records are copied as they are: a big-endian reader needs a conversion here");
+
+enum {
+    DUMP_BYTES_MAX = 1 << 30,  // far above 100 000 threads
+    DUMPS_MAX = 1 << 16,       // a dump in memory may be larger than the smallest file
+};
+
+/* A dump's copy while it is taken apart. */
+struct cursor {
+    struct tp_image image;
+    const char *name;  // of the input, for messages
+    uint64_t at;       // where the image stands in the input
+    bool live;         // rows may be half done: leave a bad one out
+    uint64_t budget;   // bytes that rows may still claim
+    struct tp_error *error;
+};
+
+/* ---- reading bytes ----------------------------------------------------------- */
+
+/* Reads up to n bytes at `offset`; returns how many, less only at the end or an error. */
+static size_t read_at(int fd, void *to, size_t n, uint64_t offset)
+{
+    size_t done = 0;
+    while (done < n) {
+        ssize_t got =
+            pread(fd, (unsigned char *)to + done, n - done, (off_t)(offset + done));
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) break;
+        done += (size_t)got;
+    }
+    return done;
+}
+
+static bool file_bytes(
+    const struct tp_source *source, uint64_t *out, struct tp_error *error)
+{
+    struct stat status;
+    if (fstat(source->fd, &status) < 0)
+        return tp_error_set(error, "cannot read %s: %s", source->path, strerror(errno));
+    if (S_ISDIR(status.st_mode))
+        return tp_error_set(error, "cannot read %s: it is a folder", source->path);
+    if (!S_ISREG(status.st_mode))
+        return tp_error_set(error, "cannot read %s: not a regular file", source->path);
+    *out = (uint64_t)status.st_size;
+    return true;
+}
+
+/* ---- checks ------------------------------------------------------------------ */
+
+static bool truncated(const char *name, uint64_t at, struct tp_error *error)
+{
+    return tp_error_set(
+        error, "cannot read %s: truncated at byte %llu", name, (unsigned long long)at);
+}
+
+static bool damaged(const struct cursor *cursor, const char *what)
+{
+    return tp_error_set(cursor->error,
+        "cannot read %s: damaged: %s (dump at byte %llu)", cursor->name, what,
+        (unsigned long long)cursor->at);
+}
+
+/*
+ * Judges the header of a dump that has `available` bytes from its start to the end
+ * of the input, and says how many of them are the dump's.
+ */
+static bool check_header(const struct cursor *cursor,
+    const struct tp_file_header *header, uint64_t available, uint64_t *out_bytes)
+{
+    if (memcmp(header->magic, TP_FORMAT_MAGIC, sizeof(header->magic)) != 0)
+        return cursor->at == 0
+            ? tp_error_set(cursor->error, "cannot read %s: not a Tidepool recording",
+                  cursor->name)
+            : damaged(cursor, "no dump begins here");
+    if (header->version != TP_FORMAT_VERSION)
+        return tp_error_set(cursor->error,
+            "cannot read %s: format version %u, this tool reads %u", cursor->name,
+            header->version, (unsigned)TP_FORMAT_VERSION);
+    if (header->state != TP_FILE_LIVE && header->state != TP_FILE_DUMP)
+        return damaged(cursor, "neither a live file nor a dump");
+    if (header->header_bytes < sizeof(*header) || header->header_bytes % 8 != 0 ||
+        header->row_bytes < sizeof(struct tp_region) || header->row_bytes % 8 != 0)
+        return damaged(cursor, "impossible header");
+
+    uint64_t rows_end =
+        header->header_bytes + (uint64_t)header->n_regions * header->row_bytes;
+    uint64_t total = header->total_bytes;
+    if (header->state == TP_FILE_LIVE && cursor->live) {
+        if (rows_end > available)
+            return truncated(cursor->name, available, cursor->error);
+        total = available;
+    }
+    if (total < rows_end) return damaged(cursor, "impossible length");
+    if (total > available)
+        return truncated(cursor->name, cursor->at + available, cursor->error);
+    if (total > DUMP_BYTES_MAX) return damaged(cursor, "impossible length");
+    *out_bytes = total;
+    return true;
+}
+
+static struct tp_region row_at(const struct tp_image *image, uint32_t i)
+{
+    struct tp_file_header header;
+    memcpy(&header, image->bytes, sizeof(header));
+    struct tp_region row;
+    memcpy(&row, image->bytes + header.header_bytes + (size_t)i * header.row_bytes,
+        sizeof(row));
+    return row;
+}
+
+/* True when the records of `row` lie inside the image. */
+static bool row_fits(const struct tp_image *image, const struct tp_region *row)
+{
+    uint64_t bytes;
+    if (row->offset % 8 != 0 || row->offset > image->n_bytes || row->record_bytes == 0)
+        return false;
+    if (__builtin_mul_overflow(row->count, (uint64_t)row->record_bytes, &bytes))
+        return false;
+    return bytes <= image->n_bytes - row->offset;
+}
+
+/* ---- records ----------------------------------------------------------------- */
+
+/* Appends the records of `row` to an array of records that have `size` bytes here. */
+static bool append_records(struct cursor *cursor, const struct tp_region *row,
+    void **array, size_t *n, size_t size)
+{
+    if (row->record_bytes < size) return damaged(cursor, "a record is too short");
+    size_t count = (size_t)row->count;
+    if (count == 0) return true;
+    unsigned char *grown = realloc(*array, (*n + count) * size);
+    if (!grown) return tp_error_set(cursor->error, "out of memory");
+
+    *array = grown;
+    const unsigned char *from = cursor->image.bytes + row->offset;
+    for (size_t i = 0; i < count; i++)
+        memcpy(grown + (*n + i) * size, from + i * row->record_bytes, size);
+    *n += count;
+    return true;
+}
+
+/* Copies the one record of `row`. */
+static bool copy_record(
+    struct cursor *cursor, const struct tp_region *row, void *to, size_t size)
+{
+    if (row->count != 1 || row->record_bytes < size)
+        return damaged(cursor, "a record is too short");
+    memcpy(to, cursor->image.bytes + row->offset, size);
+    return true;
+}
+
+/* Copies the bytes of `row` and a NUL; replaces an earlier string. */
+static bool copy_bytes(
+    struct cursor *cursor, const struct tp_region *row, char **out, size_t *out_n)
+{
+    if (row->record_bytes != 1) return damaged(cursor, "a text is not made of bytes");
+    char *text = malloc((size_t)row->count + 1);
+    if (!text) return tp_error_set(cursor->error, "out of memory");
+
+    memcpy(text, cursor->image.bytes + row->offset, (size_t)row->count);
+    text[row->count] = '\0';
+    free(*out);
+    *out = text;
+    if (out_n) *out_n = (size_t)row->count;
+    return true;
+}
+
+static bool copy_classes(
+    struct cursor *cursor, const struct tp_region *row, struct tp_dump *dump)
+{
+    if (row->record_bytes < sizeof(dump->classes[0]))
+        return damaged(cursor, "a record is too short");
+    if (row->count > TP_FORMAT_POOL_CLASSES - dump->n_classes)
+        return damaged(cursor, "too many size classes");
+    for (size_t i = 0; i < row->count; i++)
+        memcpy(&dump->classes[dump->n_classes++],
+            cursor->image.bytes + row->offset + i * row->record_bytes,
+            sizeof(dump->classes[0]));
+    return true;
+}
+
+static bool copy_row(
+    struct cursor *cursor, const struct tp_region *row, struct tp_dump *dump)
+{
+    switch (row->kind) {
+    case TP_REGION_PROCESS:
+        return copy_record(cursor, row, &dump->process, sizeof(dump->process));
+    case TP_REGION_EXE:
+        return copy_bytes(cursor, row, &dump->exe, NULL);
+    case TP_REGION_COMMAND:
+        return copy_bytes(cursor, row, &dump->command, &dump->n_command_bytes);
+    case TP_REGION_CLASSES:
+        return copy_classes(cursor, row, dump);
+    case TP_REGION_TOTALS:
+        return copy_record(cursor, row, &dump->totals, sizeof(dump->totals));
+    case TP_REGION_THREADS:
+        return append_records(
+            cursor, row, (void **)&dump->slots, &dump->n_slots, sizeof(dump->slots[0]));
+    case TP_REGION_ENDED:
+        return append_records(
+            cursor, row, (void **)&dump->ended, &dump->n_ended, sizeof(dump->ended[0]));
+    case TP_REGION_LATENCY:
+        return append_records(cursor, row, (void **)&dump->latency, &dump->n_latency,
+            sizeof(dump->latency[0]));
+    default:
+        return true;  // a newer writer's: nothing to us
+    }
+}
+
+/* Ends every text inside a record: the file's own NULs are not trusted. */
+static void terminate_names(struct tp_dump *dump)
+{
+    dump->process.name[sizeof(dump->process.name) - 1] = '\0';
+    dump->process.host[sizeof(dump->process.host) - 1] = '\0';
+    for (size_t i = 0; i < dump->n_slots; i++)
+        dump->slots[i].name[TP_FORMAT_NAME - 1] = '\0';
+    for (size_t i = 0; i < dump->n_ended; i++)
+        dump->ended[i].name[TP_FORMAT_NAME - 1] = '\0';
+    for (size_t i = 0; i < dump->n_latency; i++)
+        dump->latency[i].name[TP_FORMAT_NAME - 1] = '\0';
+}
+
+/* Tells a running process from one that left its live file behind. */
+static void look_at_process(struct tp_dump *dump)
+{
+    dump->rss_bytes = dump->header.rss_bytes;
+    dump->rss_peak_bytes = dump->header.rss_peak_bytes;
+    if (dump->header.state != TP_FILE_LIVE) return;
+
+    struct tp_process_now now;
+    tp_process_now_read(&now, dump->process.pid);
+    dump->running = now.running && now.start_jiffies == dump->process.start_jiffies &&
+        tp_process_same_boot(dump->process.boot_id);
+    if (!dump->running) return;
+    dump->rss_bytes = now.rss_bytes;
+    dump->rss_peak_bytes = now.rss_peak_bytes;
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    dump->now_ns = (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+static void dump_fini(struct tp_dump *dump)
+{
+    free(dump->slots);
+    free(dump->ended);
+    free(dump->latency);
+    free(dump->exe);
+    free(dump->command);
+}
+
+/* Takes the image apart. Its header has been checked. */
+static bool parse_image(struct cursor *cursor, struct tp_dump *dump)
+{
+    memset(dump, 0, sizeof(*dump));
+    memcpy(&dump->header, cursor->image.bytes, sizeof(dump->header));
+    cursor->budget = cursor->image.n_bytes;
+    bool have_process = false;
+    for (uint32_t i = 0; i < dump->header.n_regions; i++) {
+        struct tp_region row = row_at(&cursor->image, i);
+        bool fits = row_fits(&cursor->image, &row);
+        uint64_t bytes = fits ? row.count * row.record_bytes : 0;
+        if (!fits || bytes > cursor->budget) {
+            if (cursor->live) continue;
+            damaged(cursor, "a region lies outside");
+            goto fail;
+        }
+        cursor->budget -= bytes;
+        if (!copy_row(cursor, &row, dump)) goto fail;
+        have_process = have_process || row.kind == TP_REGION_PROCESS;
+    }
+    if (!have_process) {
+        damaged(cursor, "it names no process");
+        goto fail;
+    }
+    terminate_names(dump);
+    look_at_process(dump);
+    return true;
+fail:
+    dump_fini(dump);
+    return false;
+}
+
+/* ---- live files -------------------------------------------------------------- */
+
+/* What a live file's slots add up to: blocks by class, then bytes of large ones. */
+enum { BALANCES = TP_FORMAT_CLASSES + 1 };
+
+static struct tp_thread_slot slot_at(
+    const struct tp_image *image, const struct tp_region *row, uint64_t i)
+{
+    struct tp_thread_slot slot;
+    memcpy(&slot, image->bytes + row->offset + i * row->record_bytes, sizeof(slot));
+    return slot;
+}
+
+static bool is_slots(const struct tp_image *image, const struct tp_region *row)
+{
+    return row->kind == TP_REGION_THREADS && row_fits(image, row) &&
+        row->record_bytes >= sizeof(struct tp_thread_slot);
+}
+
+/* Says for which balances the copy has more frees than allocations. */
+static bool find_debts(
+    bool debts[BALANCES], const struct tp_image *image, uint32_t n_rows)
+{
+    uint64_t balance[BALANCES] = { 0 };
+    bool any = false;
+    for (uint32_t r = 0; r < n_rows; r++) {
+        struct tp_region row = row_at(image, r);
+        for (uint64_t i = 0; is_slots(image, &row) && i < row.count; i++) {
+            struct tp_thread_slot slot = slot_at(image, &row, i);
+            for (size_t c = 0; c < TP_FORMAT_CLASSES; c++)
+                balance[c] += slot.taken[c].allocations - slot.frees[c];
+            balance[TP_FORMAT_CLASSES] +=
+                slot.large_allocated_bytes - slot.large_freed_bytes;
+        }
+    }
+    for (size_t c = 0; c < BALANCES; c++) {
+        debts[c] = (int64_t)balance[c] < 0;
+        any = any || debts[c];
+    }
+    return any;
+}
+
+/* Reads the allocation side of the slots in `row` again where there is a debt. */
+static void settle_debts(const struct tp_source *source, struct tp_image *image,
+    const struct tp_region *row, const bool debts[BALANCES])
+{
+    struct tp_thread_slot again;
+    for (uint64_t i = 0; i < row->count; i++) {
+        uint64_t offset = row->offset + i * row->record_bytes;
+        if (read_at(source->fd, &again, sizeof(again), offset) != sizeof(again)) return;
+        struct tp_thread_slot slot = slot_at(image, row, i);
+        for (size_t c = 0; c < TP_FORMAT_CLASSES; c++)
+            if (debts[c]) slot.taken[c] = again.taken[c];
+        if (debts[TP_FORMAT_LARGE] || debts[TP_FORMAT_CLASSES]) {
+            slot.taken[TP_FORMAT_LARGE] = again.taken[TP_FORMAT_LARGE];
+            slot.large_allocated_bytes = again.large_allocated_bytes;
+        }
+        memcpy(image->bytes + offset, &slot, sizeof(slot));
+    }
+}
+
+/* Second look at a live file: see the head of this file. */
+static void refresh(const struct tp_source *source, struct tp_image *image)
+{
+    struct tp_file_header header;
+    bool debts[BALANCES];
+    memcpy(&header, image->bytes, sizeof(header));
+    bool in_debt = find_debts(debts, image, header.n_regions);
+    for (uint32_t i = 0; i < header.n_regions; i++) {
+        struct tp_region row = row_at(image, i);
+        if (in_debt && is_slots(image, &row)) settle_debts(source, image, &row, debts);
+        if (row.kind == TP_REGION_ENDED && row_fits(image, &row))
+            (void)read_at(source->fd, image->bytes + row.offset,
+                (size_t)(row.count * row.record_bytes), row.offset);
+    }
+}
+
+/*
+ * Copies the dump at cursor->at, or the whole of a live file, into cursor->image.
+ * A live file counts to its end: its total_bytes grows while we read.
+ */
+static bool copy_dump(
+    struct cursor *cursor, const struct tp_source *source, uint64_t file_size)
+{
+    struct tp_file_header header;
+    uint64_t available = file_size - cursor->at;
+    if (available < sizeof(header) ||
+        read_at(source->fd, &header, sizeof(header), cursor->at) != sizeof(header))
+        return truncated(source->path, file_size, cursor->error);
+
+    cursor->live = cursor->at == 0 && header.state == TP_FILE_LIVE;
+    uint64_t n = 0;
+    if (!check_header(cursor, &header, available, &n)) return false;
+    cursor->image.bytes = malloc((size_t)n);
+    if (!cursor->image.bytes) return tp_error_set(cursor->error, "out of memory");
+    cursor->image.n_bytes =
+        read_at(source->fd, cursor->image.bytes, (size_t)n, cursor->at);
+    if (cursor->image.n_bytes < n)
+        return truncated(
+            source->path, cursor->at + cursor->image.n_bytes, cursor->error);
+
+    // The bytes may have changed since the header was judged: judge the copy.
+    memcpy(&header, cursor->image.bytes, sizeof(header));
+    if (!check_header(cursor, &header, n, &n)) return false;
+    if (n < cursor->image.n_bytes) cursor->image.n_bytes = (size_t)n;
+    if (cursor->live) refresh(source, &cursor->image);
+    return true;
+}
+
+/* ---- freezing ---------------------------------------------------------------- */
+
+static bool all_zero(const unsigned char *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (bytes[i] != 0) return false;
+    return true;
+}
+
+/* How many records of `row` a dump needs: unused ones at the end are left out. */
+static uint64_t used_records(const struct tp_image *image, const struct tp_region *row)
+{
+    uint64_t n = row->count;
+    if (row->record_bytes == 1 || row->kind == TP_REGION_CLASSES) return n;
+    while (n > 1 &&
+        all_zero(image->bytes + row->offset + (n - 1) * row->record_bytes,
+            row->record_bytes))
+        n--;
+    return n;
+}
+
+/* Writes the header of a frozen image: made now, or when the process last could. */
+static void seal(struct tp_image *image, const struct tp_dump *dump,
+    size_t header_bytes, uint32_t n_rows)
+{
+    struct tp_file_header header = dump->header;
+    header.header_bytes = (uint32_t)header_bytes;
+    header.row_bytes = sizeof(struct tp_region);
+    header.n_regions = n_rows;
+    header.total_bytes = image->n_bytes;
+    header.state = TP_FILE_DUMP;
+    header.reason = dump->running ? TP_REASON_REQUEST : TP_REASON_KILLED;
+    header.rss_bytes = dump->rss_bytes;
+    header.rss_peak_bytes = dump->rss_peak_bytes;
+    memcpy(image->bytes, &header, sizeof(header));
+}
+
+/* Lays the used records of `live` out anew, unknown kinds included. */
+static bool freeze_image(struct tp_image *out, const struct tp_image *live,
+    const struct tp_dump *dump, struct tp_error *error)
+{
+    size_t header_bytes = sizeof(struct tp_file_header);
+    size_t rows_bytes = dump->header.n_regions * sizeof(struct tp_region);
+    size_t used = header_bytes + rows_bytes;
+    // Every region may need padding to a multiple of 8.
+    out->bytes = calloc(1, used + live->n_bytes + 8 * (size_t)dump->header.n_regions);
+    if (!out->bytes) return tp_error_set(error, "out of memory");
+
+    uint32_t n_rows = 0;
+    uint64_t budget = live->n_bytes;
+    for (uint32_t i = 0; i < dump->header.n_regions; i++) {
+        struct tp_region row = row_at(live, i);
+        if (!row_fits(live, &row)) continue;
+        row.count = used_records(live, &row);
+        uint64_t n = row.count * row.record_bytes;
+        if (n > budget) continue;
+        budget -= n;
+        memcpy(out->bytes + used, live->bytes + row.offset, (size_t)n);
+        row.offset = used;
+        memcpy(out->bytes + header_bytes + n_rows++ * sizeof(row), &row, sizeof(row));
+        used = (used + (size_t)n + 7) & ~(size_t)7;
+    }
+    out->n_bytes = used;
+    seal(out, dump, header_bytes, n_rows);
+    return true;
+}
+
+bool tp_image_freeze(
+    struct tp_image *out_image, const struct tp_source *source, struct tp_error *error)
+{
+    uint64_t size;
+    memset(out_image, 0, sizeof(*out_image));
+    if (!file_bytes(source, &size, error)) return false;
+    struct cursor cursor = { .name = source->path, .error = error };
+    struct tp_dump dump = { 0 };
+    bool good = copy_dump(&cursor, source, size) && parse_image(&cursor, &dump);
+    if (good && dump.header.state == TP_FILE_DUMP) {
+        *out_image = cursor.image;
+        cursor.image.bytes = NULL;
+    } else if (good) {
+        good = freeze_image(out_image, &cursor.image, &dump, error);
+    }
+    if (good) dump_fini(&dump);
+    free(cursor.image.bytes);
+    return good;
+}
+
+void tp_image_fini(struct tp_image *image)
+{
+    free(image->bytes);
+    memset(image, 0, sizeof(*image));
+}
+
+/* ---- recordings -------------------------------------------------------------- */
+
+/* Makes room for one more dump and returns it, or NULL. */
+static struct tp_dump *next_dump(struct tp_recording *recording)
+{
+    size_t n = recording->n_dumps;
+    if ((n & (n - 1)) == 0) {  // full whenever n is 0 or a power of two
+        struct tp_dump *grown =
+            realloc(recording->dumps, (n ? 2 * n : 1) * sizeof(recording->dumps[0]));
+        if (!grown) return NULL;
+        recording->dumps = grown;
+    }
+    return &recording->dumps[n];
+}
+
+/* Parses cursor->image as the recording's next dump. */
+static bool add_dump(struct tp_recording *recording, struct cursor *cursor)
+{
+    if (recording->n_dumps == DUMPS_MAX) return damaged(cursor, "too many dumps");
+    struct tp_dump *dump = next_dump(recording);
+    if (!dump) return tp_error_set(cursor->error, "out of memory");
+    if (!parse_image(cursor, dump)) return false;
+    recording->n_dumps++;
+    return true;
+}
+
+bool tp_recording_load(struct tp_recording *out_recording,
+    const struct tp_source *source, struct tp_error *error)
+{
+    memset(out_recording, 0, sizeof(*out_recording));
+    uint64_t size;
+    if (!file_bytes(source, &size, error)) return false;
+    if (size == 0)
+        return tp_error_set(error, "cannot read %s: it is empty", source->path);
+
+    struct cursor cursor = { .name = source->path, .error = error };
+    bool good = true;
+    while (good && cursor.at < size) {
+        good = copy_dump(&cursor, source, size) && add_dump(out_recording, &cursor);
+        cursor.at += cursor.image.n_bytes;
+        free(cursor.image.bytes);
+        cursor.image = (struct tp_image){ 0 };
+    }
+    if (!good) tp_recording_fini(out_recording);
+    return good;
+}
+
+bool tp_recording_parse(struct tp_recording *out_recording, const unsigned char *bytes,
+    size_t n_bytes, const char *name, struct tp_error *error)
+{
+    memset(out_recording, 0, sizeof(*out_recording));
+    struct cursor cursor = { .name = name, .error = error };
+    bool good = n_bytes > 0 || tp_error_set(error, "cannot read %s: it is empty", name);
+    while (good && cursor.at < n_bytes) {
+        struct tp_file_header header;
+        uint64_t available = n_bytes - cursor.at;
+        uint64_t n = 0;
+        if (available < sizeof(header)) {
+            good = truncated(name, n_bytes, error);
+            break;
+        }
+        memcpy(&header, bytes + cursor.at, sizeof(header));
+        cursor.live = cursor.at == 0 && header.state == TP_FILE_LIVE;
+        good = check_header(&cursor, &header, available, &n);
+        if (!good) break;
+        // The bytes are the caller's and constant here: parsing only reads them.
+        cursor.image.bytes = (unsigned char *)(uintptr_t)(bytes + cursor.at);
+        cursor.image.n_bytes = (size_t)n;
+        good = add_dump(out_recording, &cursor);
+        cursor.at += n;
+    }
+    if (!good) tp_recording_fini(out_recording);
+    return good;
+}
+
+void tp_recording_fini(struct tp_recording *recording)
+{
+    for (size_t i = 0; i < recording->n_dumps; i++) dump_fini(&recording->dumps[i]);
+    free(recording->dumps);
+    memset(recording, 0, sizeof(*recording));
+}

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * model.h - a profile in memory, and the three steps that lead to it.
+ *
+ *     name or PID --find.c--> source --load.c--> dumps --model.c--> profiles
+ *
+ * Idea: a source is an open file and what is known of its process. A dump is the
+ * file's content after every bound has been checked, still in the records of the
+ * format. A profile is what people and machines want to know, with the derived
+ * figures worked out; emitters see profiles only.
+ *
+ * Holds always, in a profile that was built:
+ *   - live_blocks = allocations - frees, live_bytes = allocated - freed, everywhere;
+ *   - the classes plus `large` sum exactly to the totals, and so do the threads;
+ *   - peak_low <= peak <= peak_high and live_bytes <= peak_high;
+ *   - no figure has wrapped: a sum beyond 2^63 is an error of the input.
+ *
+ * Knows nothing of: text, JSON, terminals.
+ */
+#ifndef TP_REPORT_MODEL_H
+#define TP_REPORT_MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "report/report.h"
+#include "shim/format.h"
+
+/* ---- find.c: where the bytes are ------------------------------------------- */
+
+struct tp_source {
+    int fd;
+    char *path;  // as messages name it
+};
+
+/*
+ * Opens what the user named: a file of that name, else the live file of the process
+ * with that number, else one that such a process left behind. NULL means the newest
+ * *.tide in the current folder.
+ *
+ * Fails: false, with nothing open.
+ */
+bool tp_source_open(
+    struct tp_source *out_source, const char *name, struct tp_error *error);
+
+/* Closes and frees; accepts a zeroed source whose fd is 0 and path NULL. */
+void tp_source_close(struct tp_source *source);
+
+/* What the kernel says of a process that runs now. */
+struct tp_process_now {
+    bool running;
+    uint64_t start_jiffies;
+    uint64_t rss_bytes;
+    uint64_t rss_peak_bytes;
+};
+
+/* Asks /proc; `running` is false when there is no such process or only its zombie. */
+void tp_process_now_read(struct tp_process_now *out_now, uint32_t pid);
+
+/* True when `boot_id` is the present boot's, or when either cannot be told. */
+bool tp_process_same_boot(const uint8_t boot_id[16]);
+
+/* ---- load.c: bytes to records ---------------------------------------------- */
+
+/* The frozen bytes of one dump; whole and self-contained. */
+struct tp_image {
+    unsigned char *bytes;
+    size_t n_bytes;
+};
+
+/* One dump. Every array is a copy: the file may change or go away. */
+struct tp_dump {
+    struct tp_file_header header;
+    struct tp_process_record process;
+    struct tp_totals_record totals;
+    struct tp_class_record classes[TP_FORMAT_POOL_CLASSES];
+    size_t n_classes;
+    struct tp_thread_slot *slots;
+    size_t n_slots;
+    struct tp_ended_record *ended;
+    size_t n_ended;
+    struct tp_latency_record *latency;
+    size_t n_latency;
+    char *exe;      // terminated
+    char *command;  // n_command_bytes, the arguments ended by NUL each
+    size_t n_command_bytes;
+    bool running;     // of a live file: its process still runs
+    uint64_t now_ns;  // CLOCK_MONOTONIC of the reading, for a running process
+    uint64_t rss_bytes;
+    uint64_t rss_peak_bytes;
+};
+
+struct tp_recording {
+    struct tp_dump *dumps;
+    size_t n_dumps;
+};
+
+/*
+ * Reads every dump of a recording, or the one state of a live file.
+ *
+ * Trusts nothing: whatever the bytes are, the result is a recording of at least one
+ * dump or an ordinary error. Memory is at most a small multiple of the file.
+ * Of a live file that is still being written, no class shows more frees than
+ * allocations.
+ */
+bool tp_recording_load(struct tp_recording *out_recording,
+    const struct tp_source *source, struct tp_error *error);
+
+/* The same from bytes in memory, which are called `name` in messages. */
+bool tp_recording_parse(struct tp_recording *out_recording, const unsigned char *bytes,
+    size_t n_bytes, const char *name, struct tp_error *error);
+
+void tp_recording_fini(struct tp_recording *recording);
+
+/*
+ * Freezes a live file into the bytes of a dump: used records only, state DUMP, and
+ * reason REQUEST, or KILLED when its process is gone. Of a file that holds dumps
+ * already, the first is taken as it is.
+ */
+bool tp_image_freeze(
+    struct tp_image *out_image, const struct tp_source *source, struct tp_error *error);
+
+void tp_image_fini(struct tp_image *image);
+
+/* ---- model.c and latency.c: records to figures ------------------------------ */
+
+struct tp_class {
+    uint64_t size_bytes;  // of every block; 0 for large
+    uint64_t allocations;
+    uint64_t frees;
+    uint64_t requested_bytes;
+    uint64_t allocated_bytes;
+    uint64_t freed_bytes;
+    int64_t live_blocks;
+    int64_t live_bytes;
+    uint64_t slabs;
+    uint64_t slab_bytes;
+};
+
+struct tp_thread {
+    uint32_t tid;  // 0 in a row that stands for several threads
+    bool running;
+    char name[40];  // terminated; not known to be UTF-8
+    struct tp_thread_sums sums;
+};
+
+struct tp_totals {
+    uint64_t allocations;
+    uint64_t frees;
+    uint64_t requested_bytes;
+    uint64_t allocated_bytes;
+    uint64_t freed_bytes;
+    int64_t live_blocks;
+    int64_t live_bytes;
+    int64_t peak_bytes;
+    int64_t peak_low;
+    int64_t peak_high;
+    bool peak_exact;
+    uint64_t peak_ns;  // from the start of the process
+};
+
+struct tp_calls {
+    uint64_t entries[TP_ENTRIES];  // indexed by enum tp_entry, malloc derived
+    uint64_t free;
+    uint64_t realloc_in_place;
+    uint64_t realloc_moved;
+    uint64_t failed;
+};
+
+struct tp_latency {
+    char operation[TP_FORMAT_NAME + 1];
+    uint64_t count;
+    uint64_t total_ns;
+    uint64_t average_ns;
+    uint64_t min_ns;
+    uint64_t p50_ns;
+    uint64_t p99_ns;
+    uint64_t p999_ns;
+    uint64_t max_ns;
+    double per_second;
+};
+
+enum {
+    TP_LATENCY_NAMES = 32,  // distinct operations that a profile keeps
+    TP_COVERAGE_REASONS = 4,
+};
+
+struct tp_profile {
+    const char *reason;  // exit, signal, interval, request, live or killed
+    uint64_t sequence;
+    uint64_t time_unix_ns;
+    bool complete;
+    const struct tp_dump *dump;  // names, paths and arguments stay there
+    uint64_t duration_ns;
+    struct tp_totals totals;
+    struct tp_calls calls;
+    struct tp_class classes[TP_FORMAT_POOL_CLASSES];
+    size_t n_classes;
+    struct tp_class large;
+    struct tp_thread *threads;  // running, ended, then the remainder
+    size_t n_threads;
+    struct tp_latency latency[TP_LATENCY_NAMES];
+    size_t n_latency;
+    bool inert;
+    const char *coverage_reasons[TP_COVERAGE_REASONS];
+    size_t n_coverage_reasons;
+    uint64_t foreign_frees;
+    uint64_t inherited_bytes;  // live when a fork made this process
+    uint64_t self_bytes;
+    uint64_t self_cpu_ns;
+    uint64_t live_file_bytes;
+};
+
+/*
+ * Works out a profile from a dump, which must outlive it.
+ *
+ * Fails: false when the figures cannot be true (a sum beyond 2^63, blocks of a class
+ * that has no size) or memory is short; `name` is what messages call the input.
+ */
+bool tp_profile_build(struct tp_profile *out_profile, const struct tp_dump *dump,
+    const char *name, struct tp_error *error);
+
+void tp_profile_fini(struct tp_profile *profile);
+
+/* Nanoseconds a tick of the dump's cycle counter; 1 when that cannot be told. */
+double tp_latency_tick_ns(const struct tp_dump *dump);
+
+/*
+ * Merges the records of one name, in order of first appearance, into at most
+ * TP_LATENCY_NAMES rows and returns how many there are. Records that were never
+ * used are left out.
+ */
+size_t tp_latency_build(struct tp_latency rows[TP_LATENCY_NAMES],
+    const struct tp_dump *dump, uint64_t duration_ns);
+
+/*
+ * The value in ticks below which the share `q` of the samples lies, interpolated
+ * inside its bucket and never outside [min, max] of the record.
+ */
+double tp_latency_quantile(const struct tp_latency_record *record, double q);
+
+/* One recording or several, and the profiles of all their dumps in order. */
+struct tp_report {
+    struct tp_recording *recordings;
+    size_t n_recordings;
+    struct tp_profile *profiles;
+    size_t n_profiles;
+};
+
+/*
+ * Opens, loads and builds: all a command needs to read the `n_names` inputs that the
+ * user named. Without any it is the newest recording of the current folder.
+ */
+bool tp_report_open(struct tp_report *out_report, const char *const *names,
+    size_t n_names, struct tp_error *error);
+
+void tp_report_fini(struct tp_report *report);
+
+#endif

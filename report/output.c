@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * output.c - names of recordings, and placing them without overwriting anything.
+ */
+#include "report/run.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "report/model.h"
+
+enum { NAMES_TRIED = 100000 };
+
+/* ---- patterns ---------------------------------------------------------------------- */
+
+/* Writes what `letter` stands for; false for a letter that stands for nothing. */
+static bool write_word(FILE *to, char letter, const struct tp_output_words *words)
+{
+    char host[65] = "host";
+    switch (letter) {
+    case 'e':
+        for (const char *at = words->program; *at; at++)
+            fputc(*at == '/' ? '_' : *at, to);
+        return true;
+    case 'p':
+        fprintf(to, "%" PRIu32, words->pid);
+        return true;
+    case 'h':
+        gethostname(host, sizeof(host) - 1);
+        fputs(host, to);
+        return true;
+    case 'n':
+        fprintf(to, "%" PRIu64, words->sequence);
+        return true;
+    case 't':
+        fprintf(to, "%" PRIu64, words->unix_time);
+        return true;
+    case '%':
+        fputc('%', to);
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool tp_output_expand(char **out_path, const char *pattern,
+    const struct tp_output_words *words, struct tp_error *error)
+{
+    size_t size = 0;
+    FILE *to = open_memstream(out_path, &size);
+    if (!to) return tp_error_set(error, "out of memory");
+    for (const char *at = pattern; *at; at++) {
+        if (*at == '%' && at[1] && write_word(to, at[1], words))
+            at++;
+        else
+            fputc(*at, to);
+    }
+    if (fclose(to) == 0 && size > 0) return true;
+    free(*out_path);
+    *out_path = NULL;
+    return tp_error_set(error, "the name '%s' is empty", pattern);
+}
+
+/* ---- placing ------------------------------------------------------------------------- */
+
+static bool write_all(int fd, const unsigned char *bytes, size_t n)
+{
+    while (n > 0) {
+        ssize_t sent = write(fd, bytes, n);
+        if (sent < 0 && errno == EINTR) continue;
+        if (sent < 0) return false;
+        bytes += sent;
+        n -= (size_t)sent;
+    }
+    return true;
+}
+
+/* Moves `from` to `to` unless that exists; sets errno. */
+static bool move_without_replacing(const char *from, const char *to)
+{
+    if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0) return true;
+    if (errno != EINVAL && errno != ENOSYS) return false;
+    if (link(from, to) < 0) return false;  // a file system without that flag
+    unlink(from);
+    return true;
+}
+
+/* Gives `temporary` the first free name among wanted, wanted.1, wanted.2, ... */
+static bool find_place(
+    char **out_path, const char *temporary, const char *wanted, struct tp_error *error)
+{
+    for (unsigned i = 0; i < NAMES_TRIED; i++) {
+        char *name = NULL;
+        int made =
+            i ? asprintf(&name, "%s.%u", wanted, i) : asprintf(&name, "%s", wanted);
+        if (made < 0) return tp_error_set(error, "out of memory");
+        if (move_without_replacing(temporary, name)) {
+            *out_path = name;
+            return true;
+        }
+        free(name);
+        if (errno != EEXIST) break;
+    }
+    return tp_error_set(error, "cannot write %s: %s", wanted, strerror(errno));
+}
+
+bool tp_output_place(char **out_path, const char *wanted, const struct tp_image *images,
+    size_t n_images, struct tp_error *error)
+{
+    char *temporary = NULL;
+    if (asprintf(&temporary, "%s.XXXXXX", wanted) < 0)
+        return tp_error_set(error, "out of memory");
+    bool good = false;
+    int fd = mkostemp(temporary, O_CLOEXEC);
+    if (fd < 0) {
+        tp_error_set(error, "cannot write %s: %s", wanted, strerror(errno));
+        goto done;
+    }
+    good = true;
+    for (size_t i = 0; good && i < n_images; i++)
+        good = write_all(fd, images[i].bytes, images[i].n_bytes);
+    if (close(fd) < 0) good = false;
+    if (!good)
+        tp_error_set(error, "cannot write %s: %s", wanted, strerror(errno));
+    else
+        good = find_place(out_path, temporary, wanted, error);
+    if (!good) unlink(temporary);
+done:
+    free(temporary);
+    return good;
+}

@@ -1,0 +1,215 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""make_dump.py FOLDER - writes the golden dumps straight from the layout of shim/format.h.
+
+Nothing of the library or of the reader is used, so that a mistake in either shows.
+All counts are primes and all sizes odd, so that a wrong factor cannot go unseen.
+"""
+import struct
+import sys
+
+N_CLASSES, LARGE, BUCKETS = 48, 48, 160
+PROCESS, EXE, COMMAND, CLASSES, TOTALS, THREADS, ENDED, LATENCY = range(1, 9)
+LIVE, DUMP = 1, 2
+FREE, RUNNING, PARKED, SHARED = range(4)
+ENTRIES = 9
+START_UNIX = 1_800_000_000_123_456_789
+START_MONOTONIC = 5_000_000_000
+START_TICKS = 7_000_000_000
+TICKS_A_NS = 3  # the cycle counter runs at 3 GHz
+
+
+def class_sizes():
+    """16 to 128 in steps of 16, then four a doubling: the first 48 such sizes."""
+    sizes = [16 * i for i in range(1, 9)]
+    base = 128
+    while len(sizes) < N_CLASSES:
+        sizes += [base + base // 4 * i for i in range(1, 5)]
+        base *= 2
+    return sizes[:N_CLASSES]
+
+
+SIZES = class_sizes()
+
+
+def text(value, size):
+    return value.encode()[:size - 1].ljust(size, b"\0")
+
+
+def process(pid=4711, ppid=997, flags=0, name="teapot", host="harbour"):
+    return struct.pack(
+        "<4I4Q16s64s64s3Q40x", pid, ppid, flags, 4096, START_UNIX, START_MONOTONIC,
+        START_TICKS, 123457, bytes(range(1, 17)), text(name, 64), text(host, 64), 0, 0, 0)
+
+
+def classes(slabs):
+    """`slabs`: class index -> slabs in use."""
+    return b"".join(
+        struct.pack("<3Q", size, slabs.get(i, 0), slabs.get(i, 0) * 65536)
+        for i, size in enumerate(SIZES))
+
+
+def totals(net=0, slack=0, single=0, low=0, high=0, estimate=0, peak_ns=0, running=1,
+           started=1, foreign=0, large=0, self_bytes=300007):
+    ticks = START_TICKS + peak_ns * TICKS_A_NS if peak_ns else 0
+    return struct.pack(
+        "<6qQ2I8Q64x", net, slack, single, low, high, estimate, ticks, running, started,
+        foreign, 1 << 40, 1 << 22, 0, large, self_bytes, 0, started - running)
+
+
+def sums(taken, frees, large=(0, 0), remote=0):
+    """A thread's six figures, from {class: (allocations, requested)} and {class: frees}."""
+    size = SIZES + [0]
+    return (sum(n for n, _ in taken.values()), sum(frees.values()),
+            sum(b for _, b in taken.values()),
+            sum(n * size[c] for c, (n, _) in taken.items()) + large[0],
+            sum(n * size[c] for c, n in frees.items()) + large[1], remote)
+
+
+def slot(state=RUNNING, tid=4711, name="teapot", taken=None, frees=None, large=(0, 0),
+         remote=0, calls=None, failed=None, realloc=(0, 0, 0, 0), epoch=0,
+         base=((0,) * 6, (0,) * 6), room=0, high=0, limit=65536):
+    taken, frees, calls, failed = taken or {}, frees or {}, calls or {}, failed or {}
+    out = struct.pack("<4q2I3Q", room, high + limit, high, limit, state, tid, epoch,
+                      START_MONOTONIC + 1009, remote)
+    out += struct.pack("<49Q", *(frees.get(c, 0) for c in range(49)))
+    out += b"".join(struct.pack("<2Q", *taken.get(c, (0, 0))) for c in range(49))
+    out += struct.pack("<2Q", *large)
+    out += struct.pack("<9Q", *(calls.get(e, 0) for e in range(ENTRIES)))
+    out += struct.pack("<9Q", *(failed.get(e, 0) for e in range(ENTRIES)))
+    out += struct.pack("<5Q", *realloc, 13)
+    out += text(name, 16)
+    out += struct.pack("<6Q", *base[0]) + struct.pack("<6Q", *base[1]) + bytes(496)
+    return out
+
+
+def ended(slot_index, tid, epoch, name, figures):
+    return struct.pack("<2I3Q16s6Q32x", slot_index, tid, epoch, START_MONOTONIC + 1009,
+                       START_MONOTONIC + 2003, text(name, 16), *figures)
+
+
+def bucket(ticks):
+    if ticks < 4:
+        return ticks
+    top = ticks.bit_length() - 1
+    return min(4 * (top - 1) + ((ticks >> (top - 2)) & 3), BUCKETS - 1)
+
+
+def latency(name, ticks):
+    """`ticks`: the samples, as (ticks, how many)."""
+    buckets = [0] * BUCKETS
+    for value, n in ticks:
+        buckets[bucket(value)] += n
+    count = sum(n for _, n in ticks)
+    return text(name, 16) + struct.pack(
+        "<4Q16x160Q", count, sum(v * n for v, n in ticks), min(v for v, _ in ticks),
+        max(v for v, _ in ticks), *buckets)
+
+
+def dump(regions, state=DUMP, reason=1, sequence=0, after_ns=2_003_000_000, flags=0,
+         rss=(30011392, 41008128)):
+    """`regions`: (kind, bytes of a record, all records as bytes), in file order."""
+    at = 128 + 32 * len(regions)
+    rows, body = b"", b""
+    for kind, record, content in regions:
+        rows += struct.pack("<2I3Q", kind, record, len(content) // record, at + len(body), 0)
+        body += content.ljust((len(content) + 7) // 8 * 8, b"\0")
+    header = struct.pack(
+        "<8s2IQ6I6Q32x", b"TIDEPOOL", 1, 128, at + len(body), state, reason, flags, 32,
+        len(regions), 0, sequence, START_UNIX + after_ns, START_MONOTONIC + after_ns,
+        START_TICKS + after_ns * TICKS_A_NS, *rss)
+    return header + rows + body
+
+
+def standard(who, what, slots, records=(), times=(), slabs=None,
+             command=b"./teapot\0--short\0and stout\0"):
+    return [
+        (PROCESS, 256, who), (EXE, 1, b"/opt/tea/teapot"), (COMMAND, 1, command),
+        (CLASSES, 24, classes(slabs or {})), (TOTALS, 192, what),
+        (THREADS, 2048, b"".join(slots)), (ENDED, 128, b"".join(records)),
+        (LATENCY, 1344, b"".join(times))]
+
+
+def one_thread():
+    """997 blocks of 173 bytes, 101 of 17, 7 of 300007; most are freed; exact peak."""
+    taken = {9: (997, 997 * 173), 1: (101, 101 * 17), LARGE: (7, 7 * 300007)}
+    frees = {9: 991, 1: 101, LARGE: 5}
+    large = (7 * 303104, 5 * 303104)
+    _, _, _, allocated, freed, _ = sums(taken, frees, large)
+    peak = allocated - 3 * 192
+    return dump(standard(
+        process(), totals(net=allocated - freed, single=peak, estimate=peak,
+                          peak_ns=1_009_000_000, large=2 * 303104),
+        [slot(taken=taken, frees=frees, large=large,
+              calls={1: 103, 2: 43, 5: 11}, failed={0: 2, 1: 2},
+              realloc=(19, 17, 5, 2))],
+        times=[latency("refill", [(401, 89), (907, 7), (30011, 1)]),
+               latency("large", [(9001, 11), (700001, 2)]),
+               latency("refill", [(409, 13)])],
+        slabs={9: 3, 1: 1}))
+
+
+def threads():
+    """A running thread in its second epoch, an ended one recorded, one not, one shared."""
+    first = ({3: (211, 211 * 61)}, {3: 199})
+    lost = ({5: (31, 31 * 83)}, {5: 29})
+    both = ({3: (211 + 307, 211 * 61 + 307 * 59), 7: (53, 53 * 127)},
+            {3: 199 + 293, 7: 47})
+    base = sums(*first, remote=3)
+    big = {12: (10007, 10007 * 251)}
+    return dump(standard(
+        process(pid=4713, name="tea-server"),
+        totals(net=131072, slack=65536, single=2000, low=131072 - 40000,
+               high=131072 + 70001, estimate=140009, peak_ns=1_500_450_007, running=2,
+               started=5, foreign=3),
+        [slot(tid=4713, name="main", taken=big, frees={12: 9973}, high=5003, room=101),
+         slot(tid=4799, name="worker-2", taken=both[0], frees=both[1], epoch=1, remote=11,
+              base=((0,) * 6, base), high=3001, room=-211),
+         slot(state=PARKED, tid=4801, name="gone", taken=lost[0], frees=lost[1], epoch=1),
+         slot(state=SHARED, tid=0, name="", taken={0: (13, 13 * 9)}, frees={0: 11}),
+         slot(state=FREE, tid=0, name="")],
+        records=[ended(1, 4788, 0, "worker-1", base),
+                 ended(0, 4790, 0, "not yet", (1, 1, 1, 1, 1, 1)), bytes(128)],
+        times=[latency("refill", [(601, 4999), (90001, 3)]),
+               latency("new_slab", [(60013, 59)])],
+        slabs={12: 2, 3: 1, 7: 1, 5: 1, 0: 1}), reason=2, sequence=4)
+
+
+def hostile():
+    """Names that steer a terminal or are no UTF-8; a command line with quotes."""
+    raw = process(name="x")
+    name = b"\x1b[31mred\xff\xc3(\xe2\x82\xac\""
+    raw = raw[:64] + name.ljust(64, b"\0") + raw[128:]
+    thread = bytearray(slot(taken={0: (1, 1)}, name="t"))
+    at = thread.index(b"t" + bytes(15), 1200)
+    thread[at:at + 16] = b"\x07a\xe2\x82" + b"b" * 12
+    return dump(standard(
+        raw, totals(single=16, net=16, estimate=16), [bytes(thread)],
+        command=b"sh\0-c\0echo \"hi\"\n\x01\xfe\0"), reason=5)
+
+
+def family():
+    """A parent and two children in one recording; the first child was killed."""
+    def child(pid, name, n, reason):
+        taken, frees = {2: (n, n * 41)}, {2: n - 1}
+        return dump(standard(
+            process(pid=pid, ppid=4711, name=name),
+            totals(net=48, single=48 * 3, estimate=48 * 3, peak_ns=10_007_000),
+            [slot(tid=pid, name=name, taken=taken, frees=frees)],
+            command=name.encode() + b"\0"), reason=reason, after_ns=700_001_000)
+    return one_thread() + child(4721, "cup", 1009, 5) + child(4723, "saucer", 103, 1)
+
+
+def inert():
+    """A program with its own malloc: nothing was counted, and that must be said."""
+    return dump([(PROCESS, 256, process(flags=1)), (COMMAND, 1, b"kettle\0"),
+                 (99, 24, bytes(48))], rss=(0, 0))
+
+
+GOLDEN = {"one_thread": one_thread, "threads": threads, "hostile": hostile,
+          "family": family, "inert": inert}
+
+if __name__ == "__main__":
+    for key, make in GOLDEN.items():
+        with open(f"{sys.argv[1]}/{key}.tide", "wb") as out:
+            out.write(make())
