@@ -35,6 +35,17 @@ void tp_host_bay(struct tp_counters *counters, uint32_t first);
  */
 int64_t tp_host_sample(void *p, size_t size);
 
+/*
+ * Pointers that are not ours: blocks that the C library's own malloc gave out, or
+ * nonsense. The host passes them on to whoever may know them.
+ */
+void tp_host_foreign_free(void *p);
+void *tp_host_foreign_realloc(void *p, size_t size);
+size_t tp_host_foreign_bytes(const void *p);
+
+/* We are a child of a fork that ran no handlers: see to it, tp_pool_forked() included. */
+void tp_host_forked(void);
+
 /* Every tenth of a second or so, from some thread's slow path. */
 void tp_host_tick(void);
 

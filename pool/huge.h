@@ -27,7 +27,7 @@ enum { TP_HUGE_MIN = 256 * 1024 };  // smallest huge block
 
 /*
  * A block of at least `bytes`; `zero`: cleared. Fails: NULL, the range has no room.
- * Needs: bytes >= TP_HUGE_MIN; align is 0 or a power of two.
+ * Needs: bytes > 0; align is 0 or a power of two.
  */
 TP_COLD void *tp_huge_alloc(size_t bytes, size_t align, bool zero);
 

@@ -24,9 +24,11 @@
 
 #include <errno.h>
 #include <sys/mman.h>
+#include <ucontext.h>
 
 enum {
     MAPPINGS = 512,                 // outside the range; they double, so few are made
+    START_STACK = 256 * 1024,       // for jemalloc's start
     IDLE_LEAST = 16 * 1024 * 1024,  // idle bytes that are always allowed
     IDLE_SHARE = 2,                 // above that, half of the bytes in use
 };
@@ -59,17 +61,20 @@ const char *tp_je_malloc_conf =
     "tcache_nslots_large:4,background_thread:false,dss:disabled,retain:true,"
     "abort_conf:false,prof:false";
 
+enum state { UNTRIED, STARTED, FAILED };  // of jemalloc
+
 static struct {
     struct {
         char *start;  // written before n covers it
         char *end;
     } mapping[MAPPINGS];
     _Atomic(unsigned) n_mappings;
-    struct tp_lock lock;  // of mapping[]
+    struct tp_lock lock;        // of mapping[]
+    struct tp_lock start_lock;  // held while jemalloc starts
     void (*prepare)(void);
     void (*parent)(void);
     void (*child)(void);
-    _Atomic(bool) started;    // jemalloc has served a block
+    _Atomic(uint32_t) state;  // enum state
     _Atomic(uint64_t) frees;  // large frees so far
     _Atomic(int64_t) credit;  // bytes that may still be freed before a look around
     _Atomic(bool) looking;    // one thread does that at a time
@@ -229,18 +234,54 @@ static void describe(void *p, size_t bytes)
     tp_slab_set_owner(slab, TP_SLAB_LARGE);
 }
 
+/* The first call, on a stack of its own: its start needs more than a small thread has. */
+static void start_here(void)
+{
+    void *p = tp_je_mallocx(1, 0);
+    if (p) tp_je_dallocx(p, 0);
+    atomic_store_explicit(&large.state, p ? STARTED : FAILED, memory_order_release);
+}
+
+/*
+ * Starts jemalloc, once. A start that failed for want of memory is not tried again:
+ * it leaves things behind that a second try would trip over.
+ */
+static bool is_started(void)
+{
+    uint32_t state = atomic_load_explicit(&large.state, memory_order_acquire);
+    if (TP_LIKELY(state != UNTRIED)) return state == STARTED;
+    tp_lock_enter(&large.start_lock);
+    char *stack = NULL;
+    if (atomic_load_explicit(&large.state, memory_order_relaxed) == UNTRIED)
+        stack = tp_os_map(START_STACK);
+    if (stack) {
+        static ucontext_t here, there;
+        getcontext(&there);
+        there.uc_stack.ss_sp = stack;
+        there.uc_stack.ss_size = START_STACK;
+        there.uc_link = &here;
+        makecontext(&there, start_here, 0);
+        swapcontext(&here, &there);
+        tp_os_unmap(stack, START_STACK);
+    }
+    tp_lock_leave(&large.start_lock);
+    return atomic_load_explicit(&large.state, memory_order_acquire) == STARTED;
+}
+
 void *tp_large_alloc(size_t bytes, size_t align, bool zero)
 {
     if (bytes > PTRDIFF_MAX) return NULL;
-    if (bytes >= TP_HUGE_MIN) {
-        void *run = tp_huge_alloc(bytes, align, zero);
+    if (bytes >= TP_HUGE_MIN || align >= TP_HUGE_MIN) {
+        void *run = tp_huge_alloc(bytes ? bytes : 1, align, zero);
         if (run) return run;
     }
     int flags = zero ? 0x40 : 0;                             // MALLOCX_ZERO
     if (align > TP_MIN_ALIGN) flags |= (int)tp_log2(align);  // MALLOCX_LG_ALIGN
-    atomic_store_explicit(&large.started, true, memory_order_relaxed);
     int saved = errno;
-    void *p = tp_je_mallocx(bytes ? bytes : 1, flags);
+    if (!is_started()) return NULL;
+    // A block with a descriptor of its own needs more than a granule.
+    size_t least = align > TP_POOL_MAX ? TP_GRANULE + 1 : 1;
+    void *p = tp_je_mallocx(bytes > least ? bytes : least, flags);
     errno = saved;
     if (p) describe(p, tp_je_sallocx(p, 0));
     return p;
@@ -331,7 +372,8 @@ void *tp_large_move(void *p, size_t bytes)
 size_t tp_large_purge(bool now)
 {
     size_t purged = tp_huge_purge(now);
-    if (!atomic_load_explicit(&large.started, memory_order_relaxed)) return purged;
+    if (atomic_load_explicit(&large.state, memory_order_relaxed) != STARTED)
+        return purged;
     uint64_t frees = atomic_load_explicit(&large.frees, memory_order_relaxed);
     bool quiet = frees == large.frees_at_tick;
     large.frees_at_tick = frees;
@@ -350,7 +392,10 @@ void tp_large_before_fork(void)
 
 void tp_large_after_fork(bool child)
 {
-    if (child) atomic_store_explicit(&large.lock.word, 0, memory_order_relaxed);
+    if (child) {
+        atomic_store_explicit(&large.lock.word, 0, memory_order_relaxed);
+        atomic_store_explicit(&large.start_lock.word, 0, memory_order_relaxed);
+    }
     if (child && large.child) large.child();
     if (!child && large.parent) large.parent();
 }

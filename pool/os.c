@@ -108,6 +108,19 @@ bool tp_os_move(void *from, void *to, size_t bytes)
     return good;
 }
 
+_Atomic(uint32_t) *tp_os_fork_mark(void)
+{
+    int saved = errno;
+    _Atomic(uint32_t) *mark = tp_os_map(tp_os_page());
+    if (mark && madvise(mark, tp_os_page(), MADV_WIPEONFORK) != 0) {
+        tp_os_unmap(mark, tp_os_page());
+        mark = NULL;
+    }
+    if (mark) atomic_store_explicit(mark, 1, memory_order_relaxed);
+    errno = saved;
+    return mark;
+}
+
 size_t tp_os_address_limit(void)
 {
     struct rlimit limit;

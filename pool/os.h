@@ -52,6 +52,12 @@ void tp_os_no_huge(void *start, size_t bytes);
  */
 bool tp_os_move(void *from, void *to, size_t bytes);
 
+/*
+ * A word that is 1 here and reads as 0 in every child that does not share our memory,
+ * however it was forked. NULL where the kernel has no such thing.
+ */
+_Atomic(uint32_t) *tp_os_fork_mark(void);
+
 /* RLIMIT_AS in bytes; SIZE_MAX when there is none. */
 size_t tp_os_address_limit(void);
 
@@ -103,14 +109,14 @@ enum { TP_SAY_MAX = 512 };  // longest message; the rest is cut
  * %c, %u, %lu, %p, and %d, which takes an errno and writes its meaning in words.
  * Context: anywhere, signal handlers included; preserves errno.
  */
-void tp_say(const char *format, ...) __attribute__((format(gnu_printf, 1, 2)));
+void tp_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* As tp_say(), then abort(): for a heap that the program has corrupted. */
 _Noreturn TP_COLD void tp_die(const char *format, ...)
-    __attribute__((format(gnu_printf, 1, 2)));
+    __attribute__((format(printf, 1, 2)));
 
 /* Formats like tp_say() into a buffer, always terminated; returns the length. */
 size_t tp_format(char *out, size_t size, const char *format, ...)
-    __attribute__((format(gnu_printf, 3, 4)));
+    __attribute__((format(printf, 3, 4)));
 
 #endif

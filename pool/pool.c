@@ -28,7 +28,8 @@ static struct {
     struct tp_pool_options options;
     uint64_t start_ticks;
     uint64_t start_ns;
-    _Atomic(uint64_t) purged_ns;  // last purge
+    _Atomic(uint32_t) *fork_mark;  // see tp_os_fork_mark()
+    _Atomic(uint64_t) purged_ns;   // last purge
     bool check;
 } pool;
 
@@ -46,6 +47,7 @@ static void open_pool(void)
     tp_heap_watch = pool.check || pool.options.zero ? TP_SLAB_WATCHED : 0;
     pool.start_ticks = tp_os_ticks();
     pool.start_ns = tp_os_now_ns();
+    pool.fork_mark = tp_os_fork_mark();
     tp_thread_open();
 }
 
@@ -123,9 +125,17 @@ static bool is_busy(struct tp_heap *heap)
     return here < guard || here - guard > SAME_STACK;
 }
 
-/* The heap to work on, or NULL; tp_leave() when done. */
+/* True in a child whose fork ran no handlers: _Fork, or a bare clone. */
+static bool is_unknown_child(void)
+{
+    return pool.fork_mark &&
+        !atomic_load_explicit(pool.fork_mark, memory_order_relaxed);
+}
+
+/* The heap to work on, or NULL; leave() when done. */
 static struct tp_heap *enter(void)
 {
+    if (TP_UNLIKELY(is_unknown_child())) tp_host_forked();
     struct tp_heap *heap = tp_heap_self;
     if (TP_UNLIKELY(!heap->alive)) heap = tp_thread_begin();
     if (heap && !is_busy(heap)) {
@@ -300,9 +310,9 @@ void *tp_pool_aligned(size_t align, size_t size)
 
 /* ---- giving back ---- */
 
-static void free_foreign(const void *p)
+static void meet_foreign(const void *p)
 {
-    if (pool.check) tp_die("invalid free of %p: not a block of this heap", p);
+    if (pool.check) tp_die("invalid pointer %p: not a block of this heap", p);
     atomic_fetch_add_explicit(
         &tp_account.totals.foreign_frees, 1, memory_order_relaxed);
 }
@@ -377,7 +387,8 @@ void tp_cold_free(void *p)
     } else if (slab) {
         tp_die("double free or invalid pointer: %p holds no block", p);
     } else {
-        free_foreign(p);
+        meet_foreign(p);
+        tp_host_foreign_free(p);
     }
 }
 
@@ -494,8 +505,8 @@ void *tp_pool_realloc(void *p, size_t size)
     if (!slab) {
         size_t old = tp_large_bytes(p);
         if (!old) {
-            free_foreign(p);
-            return fail();
+            meet_foreign(p);
+            return tp_host_foreign_realloc(p, size);
         }
         if (resize_large(p, size, old)) return p;
         void *to = move_large(p, size, old);
@@ -517,7 +528,10 @@ void *tp_pool_realloc(void *p, size_t size)
 size_t tp_pool_usable(const void *p)
 {
     struct tp_slab *slab = p ? slab_of_block(p) : NULL;
-    if (!slab) return p ? tp_large_bytes(p) : 0;
+    if (!slab) {
+        size_t bytes = p ? tp_large_bytes(p) : 0;
+        return bytes || !p || tp_slab_at(p) ? bytes : tp_host_foreign_bytes(p);
+    }
     return pool.check ? tp_check_asked(p) : slab->bytes;
 }
 
@@ -586,6 +600,7 @@ void tp_pool_after_fork(void)
 
 bool tp_pool_forked(void)
 {
+    if (pool.fork_mark) atomic_store_explicit(pool.fork_mark, 1, memory_order_relaxed);
     tp_large_after_fork(true);
     struct tp_heap *self = tp_heap_self;
     uint32_t running =

@@ -12,13 +12,15 @@
 
 /* A sticky sink: what does not fit is dropped, the terminator always fits. */
 struct sink {
+    bool tame;  // for a terminal: control characters become '?'
     char *at;
     char *end;  // last byte, kept for the terminator
 };
 
 static void put(struct sink *sink, char c)
 {
-    if (sink->at < sink->end) *sink->at++ = c;
+    bool wild = (unsigned char)c < ' ' || c == 0x7f;
+    if (sink->at < sink->end) *sink->at++ = wild && sink->tame ? '?' : c;
 }
 
 static void put_text(struct sink *sink, const char *text)
@@ -107,7 +109,7 @@ static void put_format(struct sink *sink, const char *format, va_list args)
 
 size_t tp_format(char *out, size_t size, const char *format, ...)
 {
-    struct sink sink = { out, out + size - 1 };
+    struct sink sink = { false, out, out + size - 1 };
     va_list args;
     va_start(args, format);
     put_format(&sink, format, args);
@@ -119,7 +121,7 @@ size_t tp_format(char *out, size_t size, const char *format, ...)
 static void say(const char *format, va_list args)
 {
     char line[TP_SAY_MAX];
-    struct sink sink = { line, line + sizeof(line) - 1 };
+    struct sink sink = { true, line, line + sizeof(line) - 1 };
     put_text(&sink, "tidepool: ");
     put_format(&sink, format, args);
     if (sink.at == sink.end) sink.at--;

@@ -21,6 +21,7 @@ struct wishes {
     bool quiet;
 };
 
+// NOLINTNEXTLINE(readability-non-const-parameter): the type is argp's
 static error_t take_option(int key, char *value, struct argp_state *state)
 {
     struct wishes *wishes = state->input;

@@ -66,21 +66,26 @@ void tp_process_now_read(struct tp_process_now *out_now, uint32_t pid)
     out_now->rss_peak_bytes = status_bytes(text, "\nVmHWM:");
 }
 
+/* The value of a hexadecimal digit, or -1. */
+static int hex_value(char digit)
+{
+    static const char digits[] = "0123456789abcdef";
+    const char *at = digit ? strchr(digits, tolower((unsigned char)digit)) : NULL;
+    return at ? (int)(at - digits) : -1;
+}
+
 bool tp_process_same_boot(const uint8_t boot_id[16])
 {
     static const uint8_t nothing[16];
     char text[64];
     uint8_t now[16] = { 0 };
     size_t n = 0;
-    if (memcmp(boot_id, nothing, sizeof(nothing)) == 0 ||
-        !read_small("/proc/sys/kernel/random/boot_id", text, sizeof(text)))
-        return true;
+    if (memcmp(boot_id, nothing, sizeof(nothing)) == 0) return true;
+    if (!read_small("/proc/sys/kernel/random/boot_id", text, sizeof(text))) return true;
     for (const char *at = text; *at && n < 32; at++) {
-        if (!isxdigit((unsigned char)*at)) continue;
-        unsigned digit = (unsigned)(isdigit((unsigned char)*at)
-                ? *at - '0'
-                : tolower((unsigned char)*at) - 'a' + 10);
-        now[n / 2] = (uint8_t)(now[n / 2] * 16u + digit);
+        int value = hex_value(*at);
+        if (value < 0) continue;  // a dash
+        now[n / 2] = (uint8_t)(now[n / 2] * 16 + value);
         n++;
     }
     return n != 32 || memcmp(boot_id, now, sizeof(now)) == 0;
@@ -94,14 +99,25 @@ struct live_name {
     unsigned long long n;
 };
 
+/* Reads one of the numbers, which `end` must follow; returns what stands after it. */
+static const char *take_number(const char *text, char end, unsigned long long *out)
+{
+    char *after;
+    if (!text || !isdigit((unsigned char)*text)) return NULL;
+    errno = 0;
+    *out = strtoull(text, &after, 10);
+    if (errno || *after != end) return NULL;
+    return end ? after + 1 : after;
+}
+
 /* Takes tidepool.PID.JIFFIES.N apart, nothing before or after it. */
 static bool parse_name(struct live_name *out, const char *name)
 {
-    int end = 0;
-    if (sscanf(name, "tidepool.%20llu.%20llu.%20llu%n", &out->pid, &out->jiffies,
-            &out->n, &end) != 3)
-        return false;
-    return name[end] == '\0';
+    static const char first[] = "tidepool.";
+    if (strncmp(name, first, strlen(first)) != 0) return false;
+    const char *at = take_number(name + strlen(first), '.', &out->pid);
+    at = take_number(at, '.', &out->jiffies);
+    return take_number(at, '\0', &out->n) != NULL;
 }
 
 static bool newer(const struct live_name *a, const struct live_name *b)

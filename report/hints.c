@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const uint64_t mib = 1024 * 1024;
+static const uint64_t mib = UINT64_C(1024) * 1024;
 
 struct figures {
     const struct tp_profile *profile;
@@ -81,7 +81,7 @@ static bool judge_live(char out[TP_HINT_BYTES], struct figures *f)
 {
     const struct tp_totals *totals = &f->profile->totals;
     bool at_exit = strcmp(f->profile->reason, "exit") == 0;
-    if (totals->live_bytes < 64 * 1024 ||
+    if (totals->live_bytes < INT64_C(64) * 1024 ||
         (at_exit && totals->live_bytes < totals->peak_bytes / 20))
         return false;
     const struct tp_class *class = fullest(f->profile);

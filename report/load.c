@@ -492,7 +492,7 @@ static bool freeze_image(struct tp_image *out, const struct tp_image *live,
 bool tp_image_freeze(
     struct tp_image *out_image, const struct tp_source *source, struct tp_error *error)
 {
-    uint64_t size;
+    uint64_t size = 0;
     memset(out_image, 0, sizeof(*out_image));
     if (!file_bytes(source, &size, error)) return false;
     struct cursor cursor = { .name = source->path, .error = error };
@@ -545,7 +545,7 @@ bool tp_recording_load(struct tp_recording *out_recording,
     const struct tp_source *source, struct tp_error *error)
 {
     memset(out_recording, 0, sizeof(*out_recording));
-    uint64_t size;
+    uint64_t size = 0;
     if (!file_bytes(source, &size, error)) return false;
     if (size == 0)
         return tp_error_set(error, "cannot read %s: it is empty", source->path);

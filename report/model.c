@@ -13,6 +13,7 @@
  */
 #include "report/model.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -205,9 +206,7 @@ static void add_thread(struct tp_profile *profile, uint32_t tid, bool running,
     thread->tid = tid;
     thread->running = running;
     thread->sums = *sums;
-    size_t n = strnlen(name, sizeof(thread->name) - 1);
-    memcpy(thread->name, name, n);
-    thread->name[n] = '\0';
+    snprintf(thread->name, sizeof(thread->name), "%s", name);
 }
 
 /* Adds the rows of slots in use now; the rest of all slots goes to `out_rest`. */

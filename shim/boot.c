@@ -16,10 +16,12 @@
 #include "pool/pool.h"
 #include "shim/output.h"
 
+#include <dlfcn.h>
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <link.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -184,12 +186,34 @@ static void stay_behind(void)
     }
 }
 
+/*
+ * An executable with a malloc of its own wins over any preload; mixing the two would
+ * hand its blocks to our free. True when every name that matters is ours.
+ */
+static bool is_chosen(void)
+{
+    static const struct {
+        const char *name;
+        void *ours;
+    } names[] = { { "malloc", (void *)malloc }, { "free", (void *)free },
+        { "calloc", (void *)calloc }, { "realloc", (void *)realloc } };
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        void *chosen = dlsym(RTLD_DEFAULT, names[i].name);
+        if (!chosen || chosen == names[i].ours) continue;
+        tp_say("the program's own %s serves it, its blocks are not counted",
+            names[i].name);
+        return false;
+    }
+    return true;
+}
+
 static __attribute__((constructor)) void finish_start(void)
 {
     int saved = errno;
     tp_pool_counters();
     if (!tp_options.follow) stay_behind();
     if (!tp_boot.secure) {
+        if (!is_chosen()) tp_live_set_inert();
         tp_fork_open();
         tp_exit_open();
         tp_signals_open();

@@ -16,15 +16,21 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { NAMES = 10000, ROWS = 8 };
+enum {
+    NAMES = 10000,
+    ROWS = 8,
+    LAST_TRIES = 40000,  // of 50 us: what the last dump waits for another
+};
 
 /* One dump at a time, so its buffers need no stack. */
 static struct {
-    _Atomic(bool) busy;
+    _Atomic(uint32_t) writer;  // its thread id; 0: none
+    _Atomic(bool) leaving;     // the process ends: only the last dump may still come
     _Atomic(uint64_t) sequence;
     char wish[TP_PATH];         // out= with its patterns filled in
     char path[TP_PATH + 8];     // with .1, .2, ...
@@ -189,6 +195,9 @@ static void copy_slots(struct tp_counters *out, uint32_t slots)
 {
     for (uint32_t i = 0; i < slots; i++) {
         const struct tp_counters *from = tp_pool_slot(i);
+        // What derives calls of free goes with the frees.
+        out[i].realloc_moved = tp_count_read(&from->realloc_moved);
+        out[i].realloc_freed = tp_count_read(&from->realloc_freed);
         memcpy(out[i].frees, from->frees, sizeof(from->frees));
         out[i].large_freed_bytes = tp_count_read(&from->large_freed_bytes);
     }
@@ -198,6 +207,8 @@ static void copy_slots(struct tp_counters *out, uint32_t slots)
         memcpy(&out[i], tp_pool_slot(i), sizeof(out[i]));
         memcpy(out[i].frees, frees.frees, sizeof(frees.frees));
         out[i].large_freed_bytes = frees.large_freed_bytes;
+        out[i].realloc_moved = frees.realloc_moved;
+        out[i].realloc_freed = frees.realloc_freed;
     }
 }
 
@@ -215,11 +226,23 @@ static void put_slots(struct writer *writer, uint32_t slots)
         put(writer, tp_pool_slot(i), sizeof(struct tp_counters));
 }
 
+/* Writing past RLIMIT_FSIZE would kill the program. */
+static bool fits_limit(uint64_t bytes)
+{
+    struct rlimit limit;
+    return getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ||
+        limit.rlim_cur >= bytes;
+}
+
 static void put_dump(struct writer *writer, enum tp_dump_reason reason)
 {
     uint32_t slots = tp_pool_slots();
     struct tp_live_view view = tp_live_view();
     describe(reason, slots, &view);
+    if (!fits_limit(dump.head.header.total_bytes)) {
+        writer->error = EFBIG;
+        return;
+    }
     put(writer, &dump.head, sizeof(dump.head));
     put_padded(writer, view.process, sizeof(*view.process));
     put_padded(writer, view.exe, view.exe_bytes);
@@ -266,14 +289,37 @@ static void write_summary(enum tp_dump_reason reason)
         tp_say("cannot write summary %s: %d", dump.path, writer.error);
 }
 
+/*
+ * One at a time. The last dump waits for the one under way, and none begins after
+ * it; unless that one is ours and we stand in a handler on top of it.
+ */
+static bool begin(enum tp_dump_reason reason)
+{
+    uint32_t self = tp_os_tid();
+    bool last = reason == TP_REASON_EXIT;
+    if (last)
+        atomic_store_explicit(&dump.leaving, true, memory_order_relaxed);
+    else if (atomic_load_explicit(&dump.leaving, memory_order_relaxed))
+        return false;
+    for (unsigned tries = 0; tries < LAST_TRIES; tries++) {
+        uint32_t nobody = 0;
+        if (atomic_compare_exchange_strong_explicit(&dump.writer, &nobody, self,
+                memory_order_acquire, memory_order_relaxed))
+            return true;
+        if (!last || nobody == self) return false;
+        tp_os_pause();
+    }
+    return false;
+}
+
 void tp_dump_write(enum tp_dump_reason reason)
 {
     if (tp_boot.secure) return;
-    bool idle = false;
-    if (!atomic_compare_exchange_strong_explicit(
-            &dump.busy, &idle, true, memory_order_acquire, memory_order_relaxed))
-        return;
     int saved = errno;
+    if (!begin(reason)) {
+        errno = saved;
+        return;
+    }
     int error = write_dump(reason);
     if (error && !dump.said) {
         dump.said = true;
@@ -282,16 +328,18 @@ void tp_dump_write(enum tp_dump_reason reason)
     write_summary(reason);
     atomic_fetch_add_explicit(&dump.sequence, 1, memory_order_relaxed);
     errno = saved;
-    atomic_store_explicit(&dump.busy, false, memory_order_release);
+    atomic_store_explicit(&dump.writer, 0, memory_order_release);
 }
 
 void tp_dump_withdraw(void)
 {
+    atomic_store_explicit(&dump.leaving, false, memory_order_relaxed);
     unlink(dump.path);
 }
 
 void tp_dump_forked(void)
 {
-    atomic_store_explicit(&dump.busy, false, memory_order_relaxed);
+    atomic_store_explicit(&dump.writer, 0, memory_order_relaxed);
+    atomic_store_explicit(&dump.leaving, false, memory_order_relaxed);
     atomic_store_explicit(&dump.sequence, 0, memory_order_relaxed);
 }

@@ -348,6 +348,11 @@ void tp_host_bay(struct tp_counters *counters, uint32_t first)
     errno = saved;
 }
 
+void tp_live_set_inert(void)
+{
+    file.process.flags |= TP_PROCESS_INERT;
+}
+
 bool tp_live_is_open(void)
 {
     return live.path[0] != '\0';

@@ -57,7 +57,7 @@ static const struct key keys[] = {
     { "unwind", UNWIND, FIELD(unwind), "auto", 0, 0, "auto, fp, dwarf" },
     { "zero", FLAG, FIELD(zero), "off", 0, 0, "clear blocks when they are freed" },
     { "check", FLAG, FIELD(check), "off", 0, 0, "catch every misuse, then abort" },
-    { "reserve", SIZE, FIELD(reserve), "auto", 1 << 20, (uint64_t)1 << 46,
+    { "reserve", SIZE, FIELD(reserve), "auto", 8 << 20, (uint64_t)1 << 46,
         "address space for the pools" },
     { "purge", TIME, FIELD(purge_ns), "1s", 0, 0,
         "how long empty memory is kept; off, 0" },

@@ -21,6 +21,9 @@
  */
 void tp_live_open(void);
 
+/* Notes that the program's own allocator serves it. */
+void tp_live_set_inert(void);
+
 /* True while the process has a live file of its own. */
 bool tp_live_is_open(void);
 
