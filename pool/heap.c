@@ -125,8 +125,7 @@ static void verify_link(const struct tp_slab *slab, const struct tp_block *block
 {
     if (!block) return;
     size_t offset = (size_t)((const char *)block - tp_slab_start(slab));
-    if (offset >= (size_t)TP_GRANULE << slab->order ||
-        ((uintptr_t)block & (TP_MIN_ALIGN - 1)))
+    if (offset >= (size_t)TP_GRANULE << slab->order || !tp_slab_is_start(slab, offset))
         tp_die("heap corrupted: a freed block of %u bytes was written to", slab->bytes);
 }
 

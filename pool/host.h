@@ -40,7 +40,6 @@ int64_t tp_host_sample(void *p, size_t size);
  * nonsense. The host passes them on to whoever may know them.
  */
 void tp_host_foreign_free(void *p);
-void *tp_host_foreign_realloc(void *p, size_t size);
 size_t tp_host_foreign_bytes(const void *p);
 
 /* We are a child of a fork that ran no handlers: see to it, tp_pool_forked() included. */

@@ -13,7 +13,7 @@
 
 enum {
     BINS = 40,                     // free runs by log2 of their granules
-    CHUNK = 16 * 1024 * 1024,      // least address space taken at once
+    CHUNK = 4 * 1024 * 1024,       // least address space taken at once
     IDLE_LEAST = 2 * 1024 * 1024,  // dirty bytes that are always allowed
     IDLE_SHARE = 4,                // above that, 1/4 of the bytes in use lately
     FIT_LOOKS = 64,                // runs of one bin looked at for the best fit
@@ -76,8 +76,8 @@ static void link_run(struct tp_slab *run, size_t granules, struct part dirty)
     tp_slab_set_owner(last, TP_SLAB_IDLE);
     run->granules = last->granules = granules;
     run->fork_era = last->fork_era = tp_fork_era;
-    run->dirty_at = dirty.at;
-    run->dirty = dirty.n;
+    run->dirty_at = (uint32_t)dirty.at;
+    run->dirty = (uint32_t)dirty.n;
     struct tp_slab **bin = &huge.bin[bin_of(granules)];
     run->prev = NULL;
     run->next = *bin;
@@ -288,13 +288,14 @@ static size_t purge_down_to(size_t keep)
 }
 
 /*
- * Frees a run that no longer counts as used, all or none of it dirty; keeps idle
- * pages within their share.
+ * Frees a run, all or none of it dirty; `used` of its granules counted as used until
+ * now. Keeps idle pages within their share.
  */
-static void give_back(struct tp_slab *slab, size_t granules, bool is_dirty)
+static void give_back(struct tp_slab *slab, size_t granules, bool is_dirty, size_t used)
 {
     struct part dirty = { 0, is_dirty ? granules : 0 };
     tp_lock_enter(&huge.lock);
+    huge.used -= used;
     put_run(slab, granules, dirty);
     size_t allowed = allowed_dirty();
     bool purge = huge.dirty > allowed;
@@ -305,20 +306,12 @@ static void give_back(struct tp_slab *slab, size_t granules, bool is_dirty)
     tp_latency_record(TP_OP_PURGE, 0, tp_os_ticks() - begin);
 }
 
-static void no_longer_used(size_t granules)
-{
-    tp_lock_enter(&huge.lock);
-    huge.used -= granules;
-    tp_lock_leave(&huge.lock);
-}
-
 void tp_huge_free(struct tp_slab *slab)
 {
     size_t granules = slab->granules;
     slab->huge = false;
     tp_slab_set_owner(slab, 0);
-    no_longer_used(granules);
-    give_back(slab, granules, true);
+    give_back(slab, granules, true, granules);
 }
 
 bool tp_huge_resize(struct tp_slab *slab, size_t bytes)
@@ -326,8 +319,7 @@ bool tp_huge_resize(struct tp_slab *slab, size_t bytes)
     size_t have = slab->granules, want = granules_of(bytes);
     if (want < have) {
         describe(slab, want, bytes);
-        no_longer_used(have - want);
-        give_back(slab + want, have - want, true);
+        give_back(slab + want, have - want, true, have - want);
         return true;
     }
     bool good = want == have;
@@ -353,7 +345,7 @@ void *tp_huge_move(struct tp_slab *slab, size_t bytes)
     if (!moved) memcpy(to, slab->large_start, used);
     slab->huge = false;
     tp_slab_set_owner(slab, 0);
-    give_back(slab, granules, !moved);
+    give_back(slab, granules, !moved, 0);
     return to;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * large.c - the door to the private jemalloc: blocks above the pools, and every
- * block when there is no range.
+ * large.c - blocks above the pools (huge.h), and the door to the private jemalloc,
+ * which serves every block when there is no range, or when it is used up.
  *
  * Idea: jemalloc is linked in from the distribution's archive with its public names
  * prefixed by tp_je_ (pool/jemalloc.redefine). It takes its memory from the far end
@@ -27,10 +27,11 @@
 #include <ucontext.h>
 
 enum {
-    MAPPINGS = 512,                 // outside the range; they double, so few are made
-    START_STACK = 256 * 1024,       // for jemalloc's start
-    IDLE_LEAST = 16 * 1024 * 1024,  // idle bytes that are always allowed
-    IDLE_SHARE = 2,                 // above that, half of the bytes in use
+    MAPPINGS = 512,                  // outside the range; they double, so few are made
+    START_STACK = 256 * 1024,        // for jemalloc's start
+    START_NEEDS = 12 * 1024 * 1024,  // of memory, so that a start cannot fail half-way
+    IDLE_LEAST = 16 * 1024 * 1024,   // idle bytes that are always allowed
+    IDLE_SHARE = 2,                  // above that, half of the bytes in use
 };
 
 /* The part of jemalloc's interface that we use, under its private names. */
@@ -57,7 +58,7 @@ void *tp_je_sbrk(long change);
 
 extern const char *tp_je_malloc_conf;
 const char *tp_je_malloc_conf =
-    "dirty_decay_ms:-1,muzzy_decay_ms:-1,narenas:4,tcache_max:1048576,"
+    "dirty_decay_ms:-1,muzzy_decay_ms:-1,narenas:1,tcache_max:1048576,"
     "tcache_nslots_large:4,background_thread:false,dss:disabled,retain:true,"
     "abort_conf:false,prof:false";
 
@@ -75,6 +76,7 @@ static struct {
     void (*parent)(void);
     void (*child)(void);
     _Atomic(uint32_t) state;  // enum state
+    _Atomic(bool) has_small;  // some block has no descriptor of its own
     _Atomic(uint64_t) frees;  // large frees so far
     _Atomic(int64_t) credit;  // bytes that may still be freed before a look around
     _Atomic(bool) looking;    // one thread does that at a time
@@ -111,6 +113,15 @@ static bool is_mapped(const void *p)
     return false;
 }
 
+static void give_back(void *start, size_t bytes)
+{
+    if (tp_slab_at(start)) {
+        tp_os_decommit(start, bytes);
+    } else {
+        tp_os_unmap(start, bytes);
+    }
+}
+
 void *tp_je_mmap(void *at, size_t bytes, int access, int flags, int fd, long offset)
 {
     (void)access;
@@ -119,12 +130,10 @@ void *tp_je_mmap(void *at, size_t bytes, int access, int flags, int fd, long off
     (void)offset;
     // A wish for an address is only a wish, and an extent never grows that way.
     char *start = at ? NULL : tp_depot_extent(bytes);
-    if (!at && !start) {
-        start = tp_os_map(bytes);
-        if (start && !remember(start, bytes)) {
-            tp_os_unmap(start, bytes);
-            start = NULL;
-        }
+    if (!at && !start) start = tp_os_map(bytes);
+    if (start && !remember(start, bytes)) {
+        give_back(start, bytes);
+        start = NULL;
     }
     if (!start) {
         errno = ENOMEM;
@@ -139,11 +148,7 @@ int tp_je_munmap(void *start, size_t bytes)
 {
     atomic_fetch_sub_explicit(
         &tp_account.totals.large_bytes, bytes, memory_order_relaxed);
-    if (tp_slab_at(start)) {
-        tp_os_decommit(start, bytes);
-    } else {
-        tp_os_unmap(start, bytes);
-    }
+    give_back(start, bytes);
     return 0;
 }
 
@@ -198,21 +203,14 @@ UNUSED(ip)
 
 /* ---- what the pool calls ---- */
 
-static size_t outside_bytes(const void *p)
-{
-    bool ours = is_mapped(p) || tp_depot_is_extent(p);
-    return ours ? tp_je_sallocx(p, 0) : 0;
-}
-
 size_t tp_large_bytes(const void *p)
 {
     struct tp_slab *slab = tp_slab_at(p);
     if (slab && tp_slab_owner(slab) == TP_SLAB_LARGE)
         return slab->large_start == p ? slab->large_bytes : 0;
     // Small blocks come from jemalloc only where the pools have no room.
-    return atomic_load_explicit(&large.n_mappings, memory_order_relaxed)
-        ? outside_bytes(p)
-        : 0;
+    bool maybe = atomic_load_explicit(&large.has_small, memory_order_relaxed);
+    return maybe && is_mapped(p) ? tp_je_sallocx(p, 0) : 0;
 }
 
 /* The descriptor of the huge block that begins at `p`; NULL when none does. */
@@ -227,7 +225,10 @@ static struct tp_slab *huge_at(const void *p)
 static void describe(void *p, size_t bytes)
 {
     struct tp_slab *slab = tp_slab_at(p);
-    if (!slab || bytes <= TP_GRANULE) return;
+    if (!slab || bytes <= TP_GRANULE) {
+        atomic_store_explicit(&large.has_small, true, memory_order_relaxed);
+        return;
+    }
     slab->huge = false;
     slab->large_start = p;
     slab->large_bytes = bytes;
@@ -252,8 +253,16 @@ static bool is_started(void)
     if (TP_LIKELY(state != UNTRIED)) return state == STARTED;
     tp_lock_enter(&large.start_lock);
     char *stack = NULL;
-    if (atomic_load_explicit(&large.state, memory_order_relaxed) == UNTRIED)
-        stack = tp_os_map(START_STACK);
+    if (atomic_load_explicit(&large.state, memory_order_relaxed) == UNTRIED) {
+        // Where a start would find too little memory it crashes: ask before.
+        char *probe = tp_os_map(START_NEEDS);
+        if (probe) {
+            tp_os_unmap(probe, START_NEEDS);
+            stack = tp_os_map(START_STACK);
+        } else {
+            atomic_store_explicit(&large.state, FAILED, memory_order_release);
+        }
+    }
     if (stack) {
         static ucontext_t here, there;
         getcontext(&there);
@@ -272,7 +281,8 @@ void *tp_large_alloc(size_t bytes, size_t align, bool zero)
 {
     if (bytes > PTRDIFF_MAX) return NULL;
     if (bytes >= TP_HUGE_MIN || align >= TP_HUGE_MIN) {
-        void *run = tp_huge_alloc(bytes ? bytes : 1, align, zero);
+        size_t least = bytes > TP_HUGE_MIN ? bytes : TP_HUGE_MIN;
+        void *run = tp_huge_alloc(least, align, zero);
         if (run) return run;
     }
     int flags = zero ? 0x40 : 0;                             // MALLOCX_ZERO

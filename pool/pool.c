@@ -341,6 +341,21 @@ static void free_large(void *p, size_t bytes)
     tp_latency_record(TP_OP_LARGE_FREE, shard, tp_os_ticks() - begin);
 }
 
+/*
+ * A block above 8 KiB of our own goes straight back to its bin when that is empty: the
+ * next malloc of its class is then a fast one.
+ */
+static bool put_in_bin(
+    struct tp_heap *heap, struct tp_slab *slab, struct tp_block *block)
+{
+    struct tp_bin *bin = &heap->bins[slab->class];
+    if (!slab->order || bin->free || tp_heap_watch) return false;
+    block->next = NULL;
+    bin->free = block;
+    heap->fresh &= ~((uint64_t)1 << slab->class);
+    return true;
+}
+
 /* A block of a slab, whoever owns it. `slab` is the head of its run. */
 static void free_block(void *p, struct tp_slab *slab)
 {
@@ -361,7 +376,7 @@ static void free_block(void *p, struct tp_slab *slab)
     tp_count_add(&counters->frees[slab->class], 1);
     tp_count_add_signed(&counters->room, slab->bytes);
     if ((tp_slab_owner(slab) & ~(uintptr_t)TP_SLAB_FLAGS) == (uintptr_t)heap) {
-        tp_heap_put(heap, slab, p);
+        if (!put_in_bin(heap, slab, p)) tp_heap_put(heap, slab, p);
     } else {
         tp_count_add(&counters->remote_frees, 1);
         tp_heap_send(slab, p);
@@ -498,15 +513,29 @@ static struct tp_slab *slab_of_block(const void *p)
     return tp_slab_owner(slab) & ~(uintptr_t)TP_SLAB_FLAGS ? slab : NULL;
 }
 
-void *tp_pool_realloc(void *p, size_t size)
+/* A block of someone else's becomes one of ours. */
+static void *bring_home(void *p, size_t size)
 {
+    meet_foreign(p);
+    size_t old = tp_host_foreign_bytes(p);
+    void *to = tp_pool_alloc(size);
+    if (!to) return NULL;
+    memcpy(to, p, size < old ? size : old);
+    tp_host_foreign_free(p);
+    struct tp_counters *counters = tp_pool_counters();
+    if (counters) tp_count_add(&counters->realloc_fresh, 1);
+    return to;
+}
+
+void *tp_pool_realloc(void *p, size_t size, enum tp_call entry)
+{
+    tp_pool_count_call(entry);
     if (size > PTRDIFF_MAX) return fail();
     struct tp_slab *slab = slab_of_block(p);
     if (!slab) {
         size_t old = tp_large_bytes(p);
         if (!old) {
-            meet_foreign(p);
-            return tp_host_foreign_realloc(p, size);
+            return bring_home(p, size);
         }
         if (resize_large(p, size, old)) return p;
         void *to = move_large(p, size, old);
@@ -523,6 +552,17 @@ void *tp_pool_realloc(void *p, size_t size)
     struct tp_counters *counters = tp_pool_counters();
     if (counters) tp_count_add(&counters->realloc_in_place, 1);
     return p;
+}
+
+void tp_pool_free_sized(void *p, size_t size)
+{
+    if (!p) return;
+    // What realloc shrank in place may be larger than promised, never smaller.
+    size_t bytes = tp_pool_usable(p);
+    if (bytes && size > bytes)
+        tp_die("free of %p with size %lu: the block has %lu bytes", p,
+            (unsigned long)size, (unsigned long)bytes);
+    tp_pool_free(p);
 }
 
 size_t tp_pool_usable(const void *p)

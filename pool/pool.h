@@ -37,11 +37,15 @@ void *tp_pool_aligned(size_t align, size_t size);
  */
 TP_HOT void tp_pool_free(void *p);
 
+/* As tp_pool_free(); dies when the block is smaller than `size`. */
+void tp_pool_free_sized(void *p, size_t size);
+
 /*
  * Makes the block `size` bytes long, where it stands or elsewhere.
+ * Counts the call as one of `entry`.
  * Needs: p is not NULL, size is not 0. Fails: NULL, the old block untouched.
  */
-void *tp_pool_realloc(void *p, size_t size);
+void *tp_pool_realloc(void *p, size_t size, enum tp_call entry);
 
 /* Bytes that the program may use at `p`; 0 for NULL and for what is not ours. */
 size_t tp_pool_usable(const void *p);

@@ -56,6 +56,7 @@ void tp_slab_prepare(struct tp_slab *slab, unsigned class)
     slab->class = (uint8_t) class;
     slab->bytes = tp_class_bytes(class);
     slab->capacity = granules * TP_GRANULE / slab->bytes;
+    slab->inverse = UINT64_MAX / slab->bytes + 1;
     slab->carved = 0;
     slab->used = 0;
     slab->local = NULL;

@@ -51,7 +51,8 @@ struct tp_slab {
     int32_t used;              // see above
     uint32_t bytes;            // of every block
     uint32_t carved;           // blocks ever cut from the run
-    uint32_t capacity;         // blocks that the run can hold
+    uint32_t back;             // TP_SLAB_INSIDE: granules to the first one
+    uint64_t inverse;          // ceil(2^64 / bytes): block starts without a division
     struct tp_slab *next;      // on its heap's shelf, or in the depot
     struct tp_slab *prev;
     uint8_t class;
@@ -62,17 +63,17 @@ struct tp_slab {
     bool spare;     // empty, kept on the shelf and counted in heap->spares
     bool huge;      // TP_SLAB_LARGE: a run of huge.h, not jemalloc's
     uint8_t unused;
-    uint32_t back;      // TP_SLAB_INSIDE: granules to the first one
-    uint32_t fork_era;  // forks survived when `remote` was last trusted
 
     _Alignas(TP_CACHE_LINE) struct tp_remote remote;
+    uint32_t capacity;       // blocks that the run can hold
+    uint32_t fork_era;       // forks survived when `remote` was last trusted
     struct tp_slab *caller;  // next on the owner's list of callers
     uint64_t emptied_ticks;  // in the depot: since when
     char *large_start;       // TP_SLAB_LARGE: the block
     size_t large_bytes;      // TP_SLAB_LARGE: its usable bytes
     size_t granules;         // of a huge block or a free run
-    size_t dirty_at;         // of a free run: granules [dirty_at, dirty_at + dirty)
-    size_t dirty;            // may have pages, the others have none
+    uint32_t dirty_at;       // of a free run: granules [dirty_at, dirty_at + dirty)
+    uint32_t dirty;          // may have pages, the others have none
 };
 static_assert(sizeof(struct tp_slab) == 128, "two lines: owner's and strangers'");
 
@@ -138,6 +139,16 @@ static inline bool tp_slab_is_block(const struct tp_slab *slab, const void *p)
 {
     size_t offset = (size_t)((const char *)p - tp_slab_start(slab));
     return offset % slab->bytes == 0 && offset / slab->bytes < slab->carved;
+}
+
+/*
+ * True when a block begins `offset` bytes into the slab: d divides n exactly when
+ * n * ceil(2^64 / d) mod 2^64 < ceil(2^64 / d), for all n, d < 2^32 (Lemire, Kaser,
+ * Kurz: Faster remainder by direct computation, 2019).
+ */
+static inline bool tp_slab_is_start(const struct tp_slab *slab, size_t offset)
+{
+    return offset * slab->inverse < slab->inverse;
 }
 
 /* slab.c */

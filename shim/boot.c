@@ -192,16 +192,20 @@ static void stay_behind(void)
  */
 static bool is_chosen(void)
 {
-    static const struct {
-        const char *name;
-        void *ours;
-    } names[] = { { "malloc", (void *)malloc }, { "free", (void *)free },
-        { "calloc", (void *)calloc }, { "realloc", (void *)realloc } };
+    static const char *const names[] = { "malloc", "free", "calloc", "realloc" };
+    Dl_info ours, theirs;
+    const ElfW(Sym) *symbol = NULL;
+    if (!dladdr(&tp_boot, &ours)) return true;
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        void *chosen = dlsym(RTLD_DEFAULT, names[i].name);
-        if (!chosen || chosen == names[i].ours) continue;
-        tp_say("the program's own %s serves it, its blocks are not counted",
-            names[i].name);
+        void *chosen = dlsym(RTLD_DEFAULT, names[i]);
+        if (!chosen ||
+            !dladdr1(chosen, &theirs, (void **)(void *)&symbol, RTLD_DL_SYMENT))
+            continue;
+        // In a non-PIE program the undefined symbol stands for its way to ours.
+        bool defined = symbol && symbol->st_shndx != SHN_UNDEF;
+        if (theirs.dli_fbase == ours.dli_fbase || !defined) continue;
+        tp_say("%s of %s serves the program, its blocks are not counted", names[i],
+            theirs.dli_fname);
         return false;
     }
     return true;

@@ -10,18 +10,12 @@
 
 #include <dlfcn.h>
 
-/* glibc's malloc under its other names; not interposed by anyone. */
+/* glibc's free under its other name, which nobody interposes. */
 extern void __libc_free(void *p);
-extern void *__libc_realloc(void *p, size_t size);
 
 void tp_host_foreign_free(void *p)
 {
     __libc_free(p);
-}
-
-void *tp_host_foreign_realloc(void *p, size_t size)
-{
-    return __libc_realloc(p, size);
 }
 
 size_t tp_host_foreign_bytes(const void *p)

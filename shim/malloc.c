@@ -54,18 +54,16 @@ API void cfree(void *p)
     tp_pool_free(p);
 }
 
-/* C23: the size is a promise that glibc does not look at either. */
+/* C23: the size is a promise; a block that is smaller is a bug worth a stop. */
 API void free_sized(void *p, size_t size)
 {
-    (void)size;
-    tp_pool_free(p);
+    tp_pool_free_sized(p, size);
 }
 
 API void free_aligned_sized(void *p, size_t align, size_t size)
 {
     (void)align;
-    (void)size;
-    tp_pool_free(p);
+    tp_pool_free_sized(p, size);
 }
 
 API void *calloc(size_t n, size_t size)
@@ -80,19 +78,21 @@ API void *calloc(size_t n, size_t size)
 /* realloc(NULL, n) is malloc(n); realloc(p, 0) frees p and gives NULL. */
 static void *resize(void *p, size_t size, enum tp_call entry)
 {
+    if (p && size) {
+        void *to = tp_pool_realloc(p, size, entry);
+        return to ? to : failed(entry);
+    }
     tp_pool_count_call(entry);
-    if (p && !size) {
+    if (p) {
         tp_pool_free(p);
         struct tp_counters *counters = tp_pool_counters();
         if (counters) tp_count_add(&counters->realloc_freed, 1);
         return NULL;
     }
-    void *to = p ? tp_pool_realloc(p, size) : tp_pool_alloc(size);
+    void *to = tp_pool_alloc(size);
     if (!to) return failed(entry);
-    if (!p) {
-        struct tp_counters *counters = tp_pool_counters();
-        if (counters) tp_count_add(&counters->realloc_fresh, 1);
-    }
+    struct tp_counters *counters = tp_pool_counters();
+    if (counters) tp_count_add(&counters->realloc_fresh, 1);
     return to;
 }
 
