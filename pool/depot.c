@@ -108,7 +108,12 @@ static bool make_ready(const char *end)
         if (!describe(depot.described_low, next)) return false;
         depot.described_low = next;
     }
-    if (!tp_os_commit(depot.low_ready, step)) return false;
+    if (!tp_os_commit(depot.low_ready, step)) {
+        // Close to a limit every page counts.
+        step = need;
+        ready = depot.low_ready + step;
+        if (!tp_os_commit(depot.low_ready, step)) return false;
+    }
     depot.low_ready = ready;
     atomic_fetch_add_explicit(
         &tp_account.totals.committed_bytes, step, memory_order_relaxed);

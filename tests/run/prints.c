@@ -21,7 +21,10 @@ int main(void)
         memset(word[i], 'x', i + 6);
         word[i][i + 6] = 0;
     }
-    for (unsigned i = 0; i < WORDS; i += 2) word[i] = realloc(word[i], 2 * i + 7);
+    for (unsigned i = 0; i < WORDS; i += 2) {
+        word[i] = realloc(word[i], 2 * i + 7);
+        MUST(word[i]);
+    }
     for (unsigned i = 0; i < WORDS; i++) {
         sum += 2 * strlen(word[i]) - 12 + (i ? 0U : 6998U);
         free(word[i]);
