@@ -46,6 +46,7 @@ static struct {
 } depot;
 
 uint32_t tp_fork_era;
+enum tp_idle tp_idle;
 
 static void push(struct list *list, struct tp_slab *slab)
 {
@@ -158,6 +159,7 @@ static size_t excess(void)
 {
     size_t allowed = depot.used_high + depot.used_high / IDLE_SHARE - depot.used;
     if (allowed < IDLE_LEAST) allowed = IDLE_LEAST;
+    if (tp_idle != TP_IDLE_SHARE) allowed = tp_idle == TP_IDLE_ALL ? SIZE_MAX : 0;
     return depot.idle > allowed ? depot.idle - allowed : 0;
 }
 

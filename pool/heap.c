@@ -188,6 +188,32 @@ static bool take_carved(struct tp_heap *heap, struct tp_slab *slab)
 }
 
 /*
+ * Takes in what strangers freed. A list that is long enough fills the bin as it is;
+ * a short one joins the local list, so that a refill is worth its cost. True when the
+ * bin is filled.
+ */
+static bool take_in_remote(struct tp_heap *heap, struct tp_slab *slab)
+{
+    struct tp_block *list = take_remote(slab);
+    uint32_t n = 0;
+    for (struct tp_block *block = list; block && n < ENOUGH_MOST; block = block->next) {
+        verify_link(slab, block);
+        n++;
+    }
+    if (n >= ENOUGH_MOST || (n && n * slab->bytes >= ENOUGH_BYTES)) {
+        fill(heap, slab->class, list, false);
+        return true;
+    }
+    for (struct tp_block *next; list; list = next) {
+        next = list->next;
+        list->next = slab->local;
+        slab->local = list;
+        slab->used--;
+    }
+    return false;
+}
+
+/*
  * Looks along the shelf for freed blocks: the first list that is long enough, else
  * the longest of the first few. Slabs found to have nothing leave the shelf.
  */
@@ -197,11 +223,8 @@ static bool refill_from_shelf(struct tp_heap *heap, unsigned c)
     struct tp_slab *last = slab ? slab->prev : NULL;
     for (unsigned looked = 0; slab; looked++) {
         struct tp_slab *next = slab == last ? NULL : slab->next;
-        struct tp_block *list = take_remote(slab);
-        if (list) {
-            verify_link(slab, list);
+        if (take_in_remote(heap, slab)) {
             heap->shelf[c] = slab;
-            fill(heap, c, list, false);
             return true;
         }
         if (slab->local) {

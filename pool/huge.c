@@ -17,6 +17,8 @@ enum {
     IDLE_LEAST = 2 * 1024 * 1024,  // dirty bytes that are always allowed
     IDLE_SHARE = 4,                // above that, 1/4 of the bytes in use lately
     FIT_LOOKS = 64,                // runs of one bin looked at for the best fit
+    PURGE_TO_CLEAR =
+        1024 * 1024,  // bytes from which zeroed blocks are purged, not cleared
 };
 
 static struct {
@@ -129,22 +131,32 @@ static void put_run(struct tp_slab *run, size_t granules, struct part dirty)
     link_run(run, granules, dirty);
 }
 
-/* Better: smaller; of the same size, with more pages already there. */
-static bool fits_better(const struct tp_slab *run, const struct tp_slab *best)
+/* Pages that are there already, of the `granules` that a block would take. */
+static size_t overlap(const struct tp_slab *run, size_t granules)
 {
-    if (!best || run->granules < best->granules) return true;
-    return run->granules == best->granules && run->dirty > best->dirty;
+    return run->dirty < granules ? run->dirty : granules;
+}
+
+/* Better: with more pages already there; of the same number, smaller. */
+static bool fits_better(
+    const struct tp_slab *run, const struct tp_slab *best, size_t granules)
+{
+    if (!best) return true;
+    size_t ours = overlap(run, granules), theirs = overlap(best, granules);
+    return ours > theirs || (ours == theirs && run->granules < best->granules);
 }
 
 static struct tp_slab *find_fit(size_t granules)
 {
-    for (unsigned bin = bin_of(granules); bin < BINS; bin++) {
-        struct tp_slab *best = NULL, *run = huge.bin[bin];
-        for (unsigned i = 0; run && i < FIT_LOOKS; i++, run = run->next)
-            if (run->granules >= granules && fits_better(run, best)) best = run;
-        if (best) return best;
-    }
-    return NULL;
+    struct tp_slab *best = NULL;
+    unsigned looks = 0;
+    for (unsigned bin = bin_of(granules); bin < BINS; bin++)
+        for (struct tp_slab *run = huge.bin[bin]; run; run = run->next) {
+            if (run->granules >= granules && fits_better(run, best, granules))
+                best = run;
+            if (++looks >= FIT_LOOKS && best) return best;
+        }
+    return best;
 }
 
 static bool add_chunk(size_t granules)
@@ -236,9 +248,11 @@ void *tp_huge_alloc(size_t bytes, size_t align, bool zero)
     void *p = take_block(bytes, align, 0, &dirty);
     if (!p || !zero || !dirty) return p;
 
-    // Pages that are there are cleared; where most are not, the kernel does it.
+    // Clearing touches every page, the program perhaps only some: beyond a megabyte the
+    // kernel does it cheaper.
     size_t used = tp_align_up(bytes, tp_os_page());
-    if (dirty >= granules_of(bytes) / 2 || !tp_os_purge(p, used)) memset(p, 0, bytes);
+    bool small = bytes < PURGE_TO_CLEAR && dirty >= granules_of(bytes) / 2;
+    if (small || !tp_os_purge(p, used)) memset(p, 0, bytes);
     return p;
 }
 
@@ -247,6 +261,7 @@ static size_t allowed_dirty(void)
 {
     size_t lately = huge.used_high, least = IDLE_LEAST >> TP_GRANULE_SHIFT;
     size_t allowed = lately + lately / IDLE_SHARE - huge.used;
+    if (tp_idle != TP_IDLE_SHARE) return tp_idle == TP_IDLE_ALL ? SIZE_MAX : 0;
     return allowed > least ? allowed : least;
 }
 

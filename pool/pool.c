@@ -28,8 +28,9 @@ static struct {
     struct tp_pool_options options;
     uint64_t start_ticks;
     uint64_t start_ns;
-    _Atomic(uint32_t) *fork_mark;  // see tp_os_fork_mark()
-    _Atomic(uint64_t) purged_ns;   // last purge
+    _Atomic(uint32_t) *fork_mark;       // see tp_os_fork_mark()
+    _Atomic(uint64_t) purged_ns;        // last purge of slabs
+    _Atomic(uint64_t) purged_large_ns;  // and of large blocks
     bool check;
 } pool;
 
@@ -40,6 +41,9 @@ static void open_pool(void)
     tp_counters_init();
     pool.options.purge_ns = 1000000000u;
     tp_host_start(&pool.options);
+    tp_idle = pool.options.purge_ns == 0      ? TP_IDLE_NONE
+        : pool.options.purge_ns == UINT64_MAX ? TP_IDLE_ALL
+                                              : TP_IDLE_SHARE;
     size_t reserve = pool.options.reserve;
     if (pool.options.check && !reserve) reserve = (size_t)1 << CHECK_RESERVE_SHIFT;
     tp_range_open(reserve);
@@ -87,18 +91,23 @@ uint64_t tp_pool_tick_ticks(void)
     return ticks ? ticks : FIRST_TICK_TICKS;
 }
 
+/* True for one caller when `step` has passed since the time in `last`. */
+static bool is_time(_Atomic(uint64_t) *last, uint64_t now_ns, uint64_t step)
+{
+    uint64_t before = atomic_load_explicit(last, memory_order_relaxed);
+    return now_ns - before >= step &&
+        atomic_compare_exchange_strong_explicit(
+            last, &before, now_ns, memory_order_relaxed, memory_order_relaxed);
+}
+
 /* Memory that has lain idle for `purge` goes back; one thread at a time does it. */
 static void purge(struct tp_heap *heap, uint64_t now_ns)
 {
     uint64_t age = pool.options.purge_ns;
-    uint64_t last = atomic_load_explicit(&pool.purged_ns, memory_order_relaxed);
-    if (age == UINT64_MAX || now_ns - last < age / 4 + 1) return;
-    if (!atomic_compare_exchange_strong_explicit(
-            &pool.purged_ns, &last, now_ns, memory_order_relaxed, memory_order_relaxed))
-        return;
+    if (age == UINT64_MAX || !is_time(&pool.purged_ns, now_ns, age / 4 + 1)) return;
     uint64_t begin = tp_os_ticks();
     size_t bytes = tp_depot_purge(to_ticks(age));
-    if (now_ns - last >= age) bytes += tp_large_purge(age == 0);
+    if (is_time(&pool.purged_large_ns, now_ns, age)) bytes += tp_large_purge(age == 0);
     if (bytes) tp_latency_record(TP_OP_PURGE, heap->index, tp_os_ticks() - begin);
 }
 
@@ -160,8 +169,12 @@ static void leave(struct tp_heap *heap)
     atomic_store_explicit(&heap->busy, 0, memory_order_relaxed);
 }
 
-/* Times the fast path: the block goes back to its bin and out again. */
-static void time_fast_path(struct tp_heap *heap, unsigned c, struct tp_block *block)
+/*
+ * Times the fast path: the block goes back to its bin and out again. Returns what came
+ * out: a signal handler may have taken it meanwhile, and NULL when it took the rest.
+ */
+static struct tp_block *time_fast_path(
+    struct tp_heap *heap, unsigned c, struct tp_block *block)
 {
     struct tp_counters *counters = tp_heap_counters(heap);
     struct tp_block *volatile *const head = &heap->bins[c].free;
@@ -171,6 +184,7 @@ static void time_fast_path(struct tp_heap *heap, unsigned c, struct tp_block *bl
     uint64_t idle = tp_os_ticks();
     uint64_t begin = tp_os_ticks();
     struct tp_block *again = *head;
+    if (TP_UNLIKELY(!again)) return NULL;
     *head = again->next;
     tp_heap_count_taken(heap, c, 0);
     uint64_t end = tp_os_ticks();
@@ -181,6 +195,7 @@ static void time_fast_path(struct tp_heap *heap, unsigned c, struct tp_block *bl
     heap->countdown += heap->bins[c].bytes;
     uint64_t cost = begin - idle, took = end - begin;
     tp_latency_record(TP_OP_MALLOC, heap->index, took > cost ? took - cost : 1);
+    return again;
 }
 
 /* The countdown has run out: flush, sample, tick, arm. Needs: entered. */
@@ -263,11 +278,19 @@ void *tp_cold_event(size_t size, struct tp_bin *bin, struct tp_block *block)
     if (is_busy(heap)) return block;
     atomic_store_explicit(
         &heap->busy, (uintptr_t)__builtin_frame_address(0), memory_order_relaxed);
+    unsigned c = (unsigned)(bin - heap->bins);
     if (heap->to_sample <= heap->armed - heap->countdown)
-        time_fast_path(heap, (unsigned)(bin - heap->bins), block);
+        block = time_fast_path(heap, c, block);
     run_event(heap, block, size);
     leave(heap);
-    return block;
+    if (TP_LIKELY(block)) return block;
+
+    // Counted already: take that back, the slow path counts again.
+    struct tp_counters *counters = tp_heap_counters(heap);
+    tp_count_add(&counters->taken[c].allocations, (uint64_t)-1);
+    tp_count_add(&counters->taken[c].requested_bytes, (uint64_t)0 - size);
+    tp_count_add_signed(&counters->room, bin->bytes);
+    return alloc_slow(size, c);
 }
 
 /* Requests above the table: the class is computed. */

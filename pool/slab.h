@@ -166,6 +166,14 @@ void tp_slab_prepare(struct tp_slab *slab, unsigned class);
 /* Cuts up to `n` new blocks; the list ends with NULL. `out_n` may be 0. */
 struct tp_block *tp_slab_carve(struct tp_slab *slab, uint32_t n, uint32_t *out_n);
 
+/* How much memory may lie idle; set once, before the first block. */
+enum tp_idle {
+    TP_IDLE_SHARE,  // with what is in use no more than was in use lately, and a bit
+    TP_IDLE_NONE,   // purge=0
+    TP_IDLE_ALL,    // purge=off
+};
+extern enum tp_idle tp_idle;
+
 /* depot.c: the shared store of runs, by order. One lock, held for a few lines. */
 
 /* A run of 1 << order granules, or NULL. `fresh` tells whether it is zeroed. */

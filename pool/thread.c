@@ -82,8 +82,13 @@ struct tp_heap *tp_thread_begin(void)
 
     int saved = errno;
     uint64_t begin = tp_os_ticks();
+    // A signal handler that allocates meanwhile finds a thread without a heap.
+    tp_heap_self = &tp_heap_gone;
     struct tp_heap *heap = tp_park_take();
-    if (!heap) return NULL;
+    if (!heap) {
+        tp_heap_self = &tp_heap_none;
+        return NULL;
+    }
     struct tp_counters *counters = tp_heap_counters(heap);
     counters->tid = tp_os_tid();
     counters->started_ns = tp_os_now_ns();

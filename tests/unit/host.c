@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * host.c - the seam of pool/host.h, closed with constants.
+ *
+ * All of it is weak: a test that links the real answer of the shim gets that.
+ */
+#include "pool/host.h"
+
+#include "pool/pool.h"
+#include "tests/unit/tp_test.h"
+
+#include <malloc.h>
+#include <stdlib.h>
+
+#define WEAK __attribute__((weak))
+
+struct test_host test_host = {
+    .options = { .reserve = (size_t)1 << 30, .purge_ns = UINT64_MAX },
+    .to_sample = INT64_MAX / 4,
+};
+
+static uint32_t count(_Atomic(uint32_t) *counter)
+{
+    return atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+}
+
+WEAK void tp_host_start(struct tp_pool_options *out_options)
+{
+    *out_options = test_host.options;
+}
+
+WEAK void tp_host_started(void)
+{
+}
+
+WEAK void tp_host_bay(struct tp_counters *counters, uint32_t first)
+{
+    (void)counters;
+    (void)first;
+}
+
+WEAK int64_t tp_host_sample(void *p, size_t size)
+{
+    (void)p;
+    (void)size;
+    count(&test_host.n_samples);
+    return test_host.to_sample;
+}
+
+WEAK void tp_host_foreign_free(void *p)
+{
+    count(&test_host.n_foreign);
+    free(p);
+}
+
+WEAK size_t tp_host_foreign_bytes(const void *p)
+{
+    return malloc_usable_size((void *)(uintptr_t)p);
+}
+
+WEAK void tp_host_forked(void)
+{
+    count(&test_host.n_forked);
+    tp_pool_forked();
+}
+
+WEAK void tp_host_tick(void)
+{
+    count(&test_host.n_ticks);
+}
+
+WEAK void tp_host_thread_ended(
+    const struct tp_counters *counters, uint32_t index, const struct tp_sums *did)
+{
+    (void)counters;
+    uint32_t n = count(&test_host.n_ended);
+    if (n >= TEST_ENDED) return;
+    test_host.did[n] = *did;
+    test_host.slot[n] = index;
+}
