@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * slow.c - opening the pool, entering a heap, and what the countdown leads to.
+ */
+#include "pool/slow.h"
+
+#include "pool/check.h"
+#include "pool/huge.h"
+#include "pool/pool.h"
+
+#include <errno.h>
+
+enum {
+    TICK_NS = 100 * 1000 * 1000,
+    FIRST_TICK_TICKS = 1 << 24,    // until the clock's rate is known
+    SAME_STACK = 8 * 1024 * 1024,  // frames further apart are on two stacks
+    CHECK_RESERVE_SHIFT = 36,      // check=on: 64 GiB are plenty
+};
+
+static struct {
+    struct tp_lock lock;      // of opening
+    _Atomic(uint32_t) state;  // 0 closed, 1 opening, 2 open
+    _Atomic(uint32_t) opener;
+    uint64_t start_ticks;
+    uint64_t start_ns;
+    _Atomic(uint32_t) *fork_mark;       // see tp_os_fork_mark()
+    _Atomic(uint64_t) purged_ns;        // last purge of slabs
+    _Atomic(uint64_t) purged_large_ns;  // and of large blocks
+} pool;
+
+struct tp_pool_options tp_slow_options;
+bool tp_slow_checks;
+
+/* ---- opening, ticking ---- */
+
+static void open_pool(void)
+{
+    tp_counters_init();
+    tp_slow_options.purge_ns = 1000000000u;
+    tp_host_start(&tp_slow_options);
+    tp_idle = tp_slow_options.purge_ns == 0      ? TP_IDLE_NONE
+        : tp_slow_options.purge_ns == UINT64_MAX ? TP_IDLE_ALL
+                                                 : TP_IDLE_SHARE;
+    size_t reserve = tp_slow_options.reserve;
+    if (tp_slow_options.check && !reserve) reserve = (size_t)1 << CHECK_RESERVE_SHIFT;
+    tp_range_open(reserve);
+    tp_slow_checks = tp_slow_options.check && tp_check_open();
+    tp_heap_watch = tp_slow_checks || tp_slow_options.zero ? TP_SLAB_WATCHED : 0;
+    pool.start_ticks = tp_os_ticks();
+    pool.start_ns = tp_os_now_ns();
+    pool.fork_mark = tp_os_fork_mark();
+    tp_thread_open();
+}
+
+bool tp_pool_start(void)
+{
+    if (atomic_load_explicit(&pool.state, memory_order_acquire) == 2) return true;
+    if (atomic_load_explicit(&pool.opener, memory_order_relaxed) == tp_os_tid())
+        return false;
+    tp_lock_enter(&pool.lock);
+    bool first = atomic_load_explicit(&pool.state, memory_order_relaxed) == 0;
+    bool good = true;
+    if (first) {
+        atomic_store_explicit(&pool.opener, tp_os_tid(), memory_order_relaxed);
+        open_pool();
+        good = tp_park_open();
+        atomic_store_explicit(&pool.opener, 0, memory_order_relaxed);
+        // Meets the acquire at the top.
+        if (good) atomic_store_explicit(&pool.state, 2, memory_order_release);
+    }
+    tp_lock_leave(&pool.lock);
+    if (first && good) tp_host_started();
+    return good;
+}
+
+/* Nanoseconds -> ticks at the rate seen so far; 0 while that is not known. */
+static uint64_t to_ticks(uint64_t ns)
+{
+    uint64_t elapsed_ns = tp_os_now_ns() - pool.start_ns;
+    uint64_t elapsed = tp_os_ticks() - pool.start_ticks;
+    if (elapsed_ns < 1000000) return 0;
+    return (uint64_t)((double)ns * ((double)elapsed / (double)elapsed_ns));
+}
+
+uint64_t tp_pool_tick_ticks(void)
+{
+    uint64_t ticks = to_ticks(TICK_NS);
+    return ticks ? ticks : FIRST_TICK_TICKS;
+}
+
+/* True for one caller when `step` has passed since the time in `last`. */
+static bool is_time(_Atomic(uint64_t) *last, uint64_t now_ns, uint64_t step)
+{
+    uint64_t before = atomic_load_explicit(last, memory_order_relaxed);
+    return now_ns - before >= step &&
+        atomic_compare_exchange_strong_explicit(
+            last, &before, now_ns, memory_order_relaxed, memory_order_relaxed);
+}
+
+/* Memory that has lain idle for `purge` goes back; one thread at a time does it. */
+static void purge(struct tp_heap *heap, uint64_t now_ns)
+{
+    uint64_t age = tp_slow_options.purge_ns;
+    if (age == UINT64_MAX || !is_time(&pool.purged_ns, now_ns, age / 4 + 1)) return;
+    uint64_t begin = tp_os_ticks();
+    size_t bytes = tp_depot_purge(to_ticks(age));
+    if (is_time(&pool.purged_large_ns, now_ns, age)) bytes += tp_large_purge(age == 0);
+    if (bytes) tp_latency_record(TP_OP_PURGE, heap->index, tp_os_ticks() - begin);
+}
+
+static void tick(struct tp_heap *heap)
+{
+    heap->next_tick = tp_os_ticks() + tp_pool_tick_ticks();
+    tp_park_collect();
+    tp_heap_drop_spares(heap);
+    purge(heap, tp_os_now_ns());
+    tp_host_tick();
+}
+
+/* ---- a heap for a slow path ---- */
+
+/*
+ * True when a slow path of this thread is under way below us: we are a signal
+ * handler. A guard that lies above our frame was left behind by a longjmp.
+ */
+bool tp_slow_is_busy(struct tp_heap *heap)
+{
+    uintptr_t guard = atomic_load_explicit(&heap->busy, memory_order_relaxed);
+    if (!guard) return false;
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    return here < guard || here - guard > SAME_STACK;
+}
+
+/* True in a child whose fork ran no handlers: _Fork, or a bare clone. */
+static bool is_unknown_child(void)
+{
+    return pool.fork_mark &&
+        !atomic_load_explicit(pool.fork_mark, memory_order_relaxed);
+}
+
+/* The heap to work on, or NULL; tp_slow_leave() when done. */
+struct tp_heap *tp_slow_enter(void)
+{
+    if (TP_UNLIKELY(is_unknown_child())) tp_host_forked();
+    struct tp_heap *heap = tp_heap_self;
+    if (TP_UNLIKELY(!heap->alive)) heap = tp_thread_begin();
+    if (heap && !tp_slow_is_busy(heap)) {
+        atomic_store_explicit(
+            &heap->busy, (uintptr_t)__builtin_frame_address(0), memory_order_relaxed);
+        return heap;
+    }
+    heap = tp_park_enter_shared();
+    if (heap)
+        atomic_fetch_add_explicit(
+            &tp_account.totals.disturbed, 1, memory_order_relaxed);
+    return heap;
+}
+
+void tp_slow_leave(struct tp_heap *heap)
+{
+    if (TP_UNLIKELY(heap->shared)) {
+        tp_peak_flush(tp_heap_counters(heap));
+        tp_park_leave_shared(heap);
+        return;
+    }
+    atomic_store_explicit(&heap->busy, 0, memory_order_relaxed);
+}
+
+/*
+ * Times the fast path: the block goes back to its bin and out again. Returns what came
+ * out: a signal handler may have taken it meanwhile, and NULL when it took the rest.
+ */
+static struct tp_block *time_fast_path(
+    struct tp_heap *heap, unsigned c, struct tp_block *block)
+{
+    struct tp_counters *counters = tp_heap_counters(heap);
+    struct tp_block *volatile *const head = &heap->bins[c].free;
+    block->next = *head;
+    *head = block;
+
+    uint64_t idle = tp_os_ticks();
+    uint64_t begin = tp_os_ticks();
+    struct tp_block *again = *head;
+    if (TP_UNLIKELY(!again)) return NULL;
+    *head = again->next;
+    tp_heap_count_taken(heap, c, 0);
+    uint64_t end = tp_os_ticks();
+
+    // It was counted twice now, and it is one block.
+    tp_count_add(&counters->taken[c].allocations, (uint64_t)-1);
+    tp_count_add_signed(&counters->room, heap->bins[c].bytes);
+    heap->countdown += heap->bins[c].bytes;
+    uint64_t cost = begin - idle, took = end - begin;
+    tp_latency_record(TP_OP_MALLOC, heap->index, took > cost ? took - cost : 1);
+    return again;
+}
+
+/* The countdown has run out: flush, sample, tick, arm. Needs: entered. */
+void tp_slow_event(struct tp_heap *heap, void *p, size_t size)
+{
+    heap->to_sample -= heap->armed - heap->countdown;
+    tp_peak_settle(tp_heap_counters(heap));
+    if (heap->to_sample <= 0) heap->to_sample = tp_host_sample(p, size);
+    if (tp_os_ticks() >= heap->next_tick && !heap->shared) tick(heap);
+    tp_thread_arm(heap);
+}
+
+void *tp_slow_fast_event(
+    struct tp_heap *heap, unsigned c, struct tp_block *block, size_t size)
+{
+    atomic_store_explicit(
+        &heap->busy, (uintptr_t)__builtin_frame_address(0), memory_order_relaxed);
+    if (heap->to_sample <= heap->armed - heap->countdown)
+        block = time_fast_path(heap, c, block);
+    tp_slow_event(heap, block, size);
+    tp_slow_leave(heap);
+    if (TP_LIKELY(block)) return block;
+
+    // Counted already: take that back, the slow path that follows counts again.
+    struct tp_counters *counters = tp_heap_counters(heap);
+    tp_count_add(&counters->taken[c].allocations, (uint64_t)-1);
+    tp_count_add(&counters->taken[c].requested_bytes, (uint64_t)0 - size);
+    tp_count_add_signed(&counters->room, heap->bins[c].bytes);
+    return NULL;
+}
+
+/* ---- the books ---- */
+
+/* No memory: counted as a malloc that failed, until someone else takes the blame. */
+void *tp_slow_fail(void)
+{
+    tp_pool_count_failure(TP_CALL_MALLOC);
+    errno = ENOMEM;
+    return NULL;
+}
+
+void tp_slow_count_large(struct tp_heap *heap, size_t size, size_t bytes)
+{
+    struct tp_counters *counters = tp_heap_counters(heap);
+    tp_count_add(&counters->taken[TP_LARGE_CLASS].allocations, 1);
+    tp_count_add(&counters->taken[TP_LARGE_CLASS].requested_bytes, size);
+    tp_count_add(&counters->large_allocated_bytes, bytes);
+    tp_count_add_signed(&counters->room, -(int64_t)bytes);
+    heap->countdown -= (int64_t)bytes;
+}
+
+void tp_slow_count_large_freed(struct tp_heap *heap, size_t bytes)
+{
+    struct tp_counters *counters = tp_heap_counters(heap);
+    if (!tp_peak_calm(counters)) tp_peak_edge(counters);
+    tp_count_add(&counters->frees[TP_LARGE_CLASS], 1);
+    tp_count_add(&counters->large_freed_bytes, bytes);
+    tp_count_add_signed(&counters->room, (int64_t)bytes);
+    tp_peak_settle(counters);
+}
+
+void tp_slow_meet_foreign(const void *p)
+{
+    if (tp_slow_checks) tp_die("invalid pointer %p: not a block of this heap", p);
+    atomic_fetch_add_explicit(
+        &tp_account.totals.foreign_frees, 1, memory_order_relaxed);
+}
+
+/* ---- fork ---- */
+
+void tp_pool_before_fork(void)
+{
+    tp_large_before_fork();
+}
+
+void tp_pool_after_fork(void)
+{
+    tp_large_after_fork(false);
+}
+
+bool tp_pool_forked(void)
+{
+    if (pool.fork_mark) atomic_store_explicit(pool.fork_mark, 1, memory_order_relaxed);
+    tp_large_after_fork(true);
+    struct tp_heap *self = tp_heap_self;
+    uint32_t running =
+        atomic_load_explicit(&tp_account.totals.running, memory_order_relaxed);
+    bool alone = running <= 1;
+    atomic_store_explicit(&pool.lock.word, 0, memory_order_relaxed);
+    tp_depot_forked(alone);
+    tp_huge_forked(alone);
+    tp_park_forked(self, alone);
+    atomic_store_explicit(
+        &tp_account.totals.running, self->alive ? 1 : 0, memory_order_relaxed);
+    if (self->alive) tp_heap_counters(self)->tid = tp_os_tid();
+    return alone;
+}

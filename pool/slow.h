@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * slow.h - what every slow path of the pool does first and last.
+ *
+ * Idea: a slow path enters a heap, works, counts, and leaves. Entering finds the heap
+ * of the thread, or gives it one, or goes to the shared heap under its lock: when the
+ * thread is about to end, or when we are a signal handler on top of a slow path that
+ * is under way. The countdown's event is seen to here as well: flush, sample, tick.
+ *
+ * Knows nothing of: which call led here.
+ */
+#ifndef TP_POOL_SLOW_H
+#define TP_POOL_SLOW_H
+
+#include "pool/heap.h"
+#include "pool/host.h"
+
+/* What the pool was opened with. */
+extern struct tp_pool_options tp_slow_options;
+
+/* check=on, and the side array for it could be had. */
+extern bool tp_slow_checks;
+
+/* The heap to work on, or NULL; tp_slow_leave() when done. */
+struct tp_heap *tp_slow_enter(void);
+void tp_slow_leave(struct tp_heap *heap);
+
+/* True when a slow path of this thread is under way below us. */
+bool tp_slow_is_busy(struct tp_heap *heap);
+
+/* The countdown has run out: flush, sample, tick, arm. Needs: entered. */
+TP_COLD void tp_slow_event(struct tp_heap *heap, void *p, size_t size);
+
+/* As above, from the fast path; returns the block that the program gets. */
+TP_COLD void *tp_slow_fast_event(
+    struct tp_heap *heap, unsigned c, struct tp_block *block, size_t size);
+
+/* No memory: NULL, ENOMEM, a failed malloc on the books. */
+TP_COLD void *tp_slow_fail(void);
+
+/* The books of a large block of usable `bytes`. Needs: entered. */
+void tp_slow_count_large(struct tp_heap *heap, size_t size, size_t bytes);
+void tp_slow_count_large_freed(struct tp_heap *heap, size_t bytes);
+
+/* A pointer that is not ours: counted; with check=on the end. */
+TP_COLD void tp_slow_meet_foreign(const void *p);
+
+#endif
