@@ -352,15 +352,17 @@ bool tp_huge_resize(struct tp_slab *slab, size_t bytes)
 void *tp_huge_move(struct tp_slab *slab, size_t bytes)
 {
     size_t granules = slab->granules;
-    size_t used = slab->large_bytes;
     size_t dirty;
     void *to = take_block(bytes, 0, granules, &dirty);
     if (!to) return NULL;
-    bool moved = tp_os_move(slab->large_start, to, used);
+    // Whole granules: what a page of the old one keeps would not be known as dirty.
+    size_t n = granules < granules_of(bytes) ? granules : granules_of(bytes);
+    bool moved = tp_os_move(slab->large_start, to, n << TP_GRANULE_SHIFT);
+    size_t used = slab->large_bytes < bytes ? slab->large_bytes : bytes;
     if (!moved) memcpy(to, slab->large_start, used);
     slab->huge = false;
     tp_slab_set_owner(slab, 0);
-    give_back(slab, granules, !moved, 0);
+    give_back(slab, granules, !moved || n < granules, 0);
     return to;
 }
 

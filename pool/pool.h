@@ -2,8 +2,9 @@
 /*
  * pool.h - the page to read: an allocator that counts itself.
  *
- * Idea: requests up to 128 KiB come from size classes (heap.h), larger ones, and all
- * of them where there is no address space, from a private jemalloc (slab.h). Every
+ * Idea: requests up to 128 KiB come from size classes (heap.h), larger ones from runs
+ * of pages (huge.h), all of them where there is no address space from a private
+ * jemalloc (large.c). Every
  * block is counted exactly, in the thread that takes or frees it (counters.h), and
  * the peak of live bytes is known with its bound (peak.h). The malloc names are not
  * here: this is an ordinary library that any program can link and test.
@@ -11,7 +12,7 @@
  * All functions work before any constructor has run and in every state of a thread.
  * errno is set to ENOMEM where no block is returned, and kept otherwise.
  *
- * Locks, outermost first: jemalloc's own, park, depot; the shared heap's before all.
+ * Locks, outermost first: the shared heap's, park, jemalloc's own, huge, depot.
  * None is held across fork.
  */
 #ifndef TP_POOL_POOL_H

@@ -265,7 +265,19 @@ static bool open_file(struct tp_source *out, const char *path, struct tp_error *
     return out->path || tp_error_set(error, "out of memory");
 }
 
-/* Opens the newest *.tide of the current folder. */
+/* True for NAME.tide, and for NAME.tide.N: nothing is ever overwritten. */
+static bool is_recording(const char *name)
+{
+    static const char suffix[] = ".tide";
+    size_t n = strlen(name), last = n;
+    while (last > 0 && isdigit((unsigned char)name[last - 1])) last--;
+    if (last < n && last > 0 && name[last - 1] == '.') n = last - 1;
+    size_t length = sizeof(suffix) - 1;
+    return name[0] != '.' && n > length &&
+        memcmp(name + n - length, suffix, length) == 0;
+}
+
+/* Opens the newest *.tide, or *.tide.N, of the current folder. */
 static bool open_newest(struct tp_source *out, struct tp_error *error)
 {
     char newest[256] = "";
@@ -275,8 +287,7 @@ static bool open_newest(struct tp_source *out, struct tp_error *error)
     while (stream && (entry = readdir(stream))) {
         struct stat status;
         size_t n = strlen(entry->d_name);
-        if (n < 6 || n >= sizeof(newest) || entry->d_name[0] == '.' ||
-            strcmp(entry->d_name + n - 5, ".tide") != 0 ||
+        if (n >= sizeof(newest) || !is_recording(entry->d_name) ||
             stat(entry->d_name, &status) < 0 || !S_ISREG(status.st_mode))
             continue;
         bool later = status.st_mtim.tv_sec != time.tv_sec

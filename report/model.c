@@ -405,7 +405,10 @@ bool tp_profile_build(struct tp_profile *out_profile, const struct tp_dump *dump
     for (size_t i = 0; i < out_profile->n_latency; i++)
         out_profile->self_cpu_ns += out_profile->latency[i].total_ns;
     out_profile->self_bytes = dump->totals.self_bytes;
-    out_profile->live_file_bytes = dump->header.total_bytes;
+    // A live file is as long as it says; a dump tells of the one behind it.
+    out_profile->live_file_bytes = dump->header.state == TP_FILE_LIVE
+        ? dump->header.total_bytes
+        : dump->header.live_file_bytes;
     return true;
 }
 

@@ -173,6 +173,7 @@ static void describe(
         .state = TP_FILE_DUMP,
         .reason = reason,
         .flags = view->flags,
+        .live_file_bytes = view->file_bytes,
         .row_bytes = sizeof(struct tp_region),
         .sequence = atomic_load_explicit(&dump.sequence, memory_order_relaxed),
         .time_unix_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec,

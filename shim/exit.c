@@ -62,7 +62,7 @@ TP_EXPORT _Noreturn void _Exit(int status)
 /* True when there is an account to close: not in a child that forked just to exec. */
 static bool begin_exec(void)
 {
-    if (!is_us() || tp_boot.secure || !tp_live_is_open()) return false;
+    if (!is_us() || tp_boot.secure || tp_live_is_fresh_fork()) return false;
     if (tp_options.exit) tp_dump_write(TP_REASON_EXIT);
     tp_live_remove();
     return true;

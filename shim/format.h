@@ -72,13 +72,14 @@ struct tp_file_header {
     uint32_t row_bytes;     // of one region row
     uint32_t n_regions;     // rows that count
     uint32_t reserved0;
-    uint64_t sequence;        // of this dump in its process, from 0
-    uint64_t time_unix_ns;    // when the dump was made; last refresh of a live file
-    uint64_t monotonic_ns;    // the same instant on CLOCK_MONOTONIC
-    uint64_t ticks;           // the same instant on the cycle counter
-    uint64_t rss_bytes;       // resident set of the process then; 0 in a live file
-    uint64_t rss_peak_bytes;  // its high-water mark; 0 in a live file
-    uint8_t reserved1[32];
+    uint64_t sequence;         // of this dump in its process, from 0
+    uint64_t time_unix_ns;     // when the dump was made; last refresh of a live file
+    uint64_t monotonic_ns;     // the same instant on CLOCK_MONOTONIC
+    uint64_t ticks;            // the same instant on the cycle counter
+    uint64_t rss_bytes;        // resident set of the process then; 0 in a live file
+    uint64_t rss_peak_bytes;   // its high-water mark; 0 in a live file
+    uint64_t live_file_bytes;  // of the live file behind a dump; 0: none, or unknown
+    uint8_t reserved1[24];
 };
 static_assert(sizeof(struct tp_file_header) == 128, "the header is part of the format");
 
@@ -138,7 +139,7 @@ struct tp_class_record {
 static_assert(sizeof(struct tp_class_record) == 24, "format");
 
 /*
- * What belongs to no thread. The peak of live (usable) bytes P:
+ * What belongs to no thread; `reserved` may hold the writer's own. The peak of live (usable) bytes P:
  *   peak_single              exact maximum while one thread ran;
  *   peak_low <= P            and P <= max(peak_single, peak_high) always;
  *   exact when               peak_single >= peak_high.

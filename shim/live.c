@@ -113,8 +113,9 @@ static struct {
     struct tp_counters *bay[BAYS];
     uint32_t n_bays;
     _Atomic(uint32_t) n_ended;
-    uint32_t flags;  // enum tp_file_flags
-    bool due;        // a forked child without its file yet
+    uint32_t flags;   // enum tp_file_flags
+    bool due;         // a forked child without its file yet
+    bool fresh_fork;  // a forked child that has reached no slow path yet
     uint32_t parent_pid;
 } live;
 
@@ -353,9 +354,9 @@ void tp_live_set_inert(void)
     file.process.flags |= TP_PROCESS_INERT;
 }
 
-bool tp_live_is_open(void)
+bool tp_live_is_fresh_fork(void)
 {
-    return live.path[0] != '\0';
+    return live.fresh_fork;
 }
 
 void tp_live_reopen(void)
@@ -431,6 +432,7 @@ void tp_live_forked(void)
     }
     atomic_store_explicit(&live.n_ended, 0, memory_order_relaxed);
     live.due = had_file;
+    live.fresh_fork = true;
 
     uint64_t allocations = 0, frees = 0, bytes = 0;
     for (uint32_t i = 0; i < tp_pool_slots(); i++) {
@@ -449,6 +451,7 @@ void tp_live_forked(void)
 void tp_live_settle(void)
 {
     int saved = errno;
+    live.fresh_fork = false;
     if (live.due) {
         live.due = false;
         open_file();
@@ -467,5 +470,6 @@ struct tp_live_view tp_live_view(void)
         .command_bytes = file.rows[2].count,
         .ended = ended,
         .n_ended = n < ENDED ? n : ENDED,
-        .flags = live.path[0] ? 0 : live.flags };
+        .flags = live.path[0] ? 0 : live.flags,
+        .file_bytes = live.path[0] ? file.header.total_bytes : 0 };
 }

@@ -342,16 +342,14 @@ void tp_options_parse(const char *text, struct tp_options *out)
     memset(out, 0, sizeof(*out));
     for (size_t i = 0; i < KEYS; i++) parse_value(&keys[i], keys[i].fallback, out);
     if (!text) return;
-    if (is(text, "help")) {
-        print_help();
-        return;
-    }
-
     char complaint[TP_SAY_MAX - 64] = "";
     while (*text) {
         char item[TP_PATH + 32];
         text = next_item(text, item, sizeof(item));
-        if (item[0]) parse_item(item, out, complaint, sizeof(complaint));
+        if (is(item, "help"))
+            print_help();
+        else if (item[0])
+            parse_item(item, out, complaint, sizeof(complaint));
     }
     if (complaint[0]) tp_say("TIDEPOOL: %s", complaint);
 }

@@ -24,8 +24,8 @@ void tp_live_open(void);
 /* Notes that the program's own allocator serves it. */
 void tp_live_set_inert(void);
 
-/* True while the process has a live file of its own. */
-bool tp_live_is_open(void);
+/* True in a forked child that has lived too short to have an account of its own. */
+bool tp_live_is_fresh_fork(void);
 
 /* Makes a file again after tp_live_remove(): the process goes on after all. */
 void tp_live_reopen(void);
@@ -51,7 +51,8 @@ struct tp_live_view {
     uint64_t command_bytes;
     const struct tp_ended_record *ended;
     uint64_t n_ended;
-    uint32_t flags;  // enum tp_file_flags
+    uint32_t flags;       // enum tp_file_flags
+    uint64_t file_bytes;  // of the live file; 0 without one
 };
 struct tp_live_view tp_live_view(void);
 

@@ -15,6 +15,7 @@ FREE, RUNNING, PARKED, SHARED = range(4)
 ENTRIES = 9
 START_UNIX = 1_800_000_000_123_456_789
 START_MONOTONIC = 5_000_000_000
+LIVE_BYTES = 163861  # of the live file behind each dump: a prime
 START_TICKS = 7_000_000_000
 TICKS_A_NS = 3  # the cycle counter runs at 3 GHz
 
@@ -115,9 +116,9 @@ def dump(regions, state=DUMP, reason=1, sequence=0, after_ns=2_003_000_000, flag
         rows += struct.pack("<2I3Q", kind, record, len(content) // record, at + len(body), 0)
         body += content.ljust((len(content) + 7) // 8 * 8, b"\0")
     header = struct.pack(
-        "<8s2IQ6I6Q32x", b"TIDEPOOL", 1, 128, at + len(body), state, reason, flags, 32,
+        "<8s2IQ6I7Q24x", b"TIDEPOOL", 1, 128, at + len(body), state, reason, flags, 32,
         len(regions), 0, sequence, START_UNIX + after_ns, START_MONOTONIC + after_ns,
-        START_TICKS + after_ns * TICKS_A_NS, *rss)
+        START_TICKS + after_ns * TICKS_A_NS, *rss, LIVE_BYTES)
     return header + rows + body
 
 

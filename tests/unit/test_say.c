@@ -81,7 +81,7 @@ static void format_keeps_control_characters(void **state)
     assert_string_equal(out, "a\tb\n");
 }
 
-static void say_plainly(void *argument)
+static void say_plainly(const void *argument)
 {
     tp_say("cannot write %s: %d", (const char *)argument, ENOSPC);
 }

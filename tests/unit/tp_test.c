@@ -26,7 +26,7 @@ static void read_all(int fd)
     words[n] = '\0';
 }
 
-const char *test_words(void (*body)(void *), void *argument)
+const char *test_words(void (*body)(const void *), const void *argument)
 {
     int ends[2];
     assert_int_equal(pipe(ends), 0);

@@ -59,7 +59,7 @@ static inline size_t test_size(uint64_t *seed, size_t most)
 bool test_is_filled(const void *p, int value, size_t bytes);
 
 /* Runs `body` and returns what it wrote to stderr, in static memory. */
-const char *test_words(void (*body)(void *), void *argument);
+const char *test_words(void (*body)(const void *), const void *argument);
 
 /*
  * Runs `body` in a forked child; returns what it wrote to stderr if it ended by
