@@ -240,10 +240,10 @@ void tp_depot_put(struct tp_slab *slab)
 size_t tp_depot_purge(uint64_t age_ticks)
 {
     uint64_t now = tp_os_ticks();
+    uint64_t before = now > age_ticks ? now - age_ticks : 0;
     size_t purged = 0, batch;
     for (unsigned order = TP_ORDERS; order-- > 0;)
-        while ((batch = purge_batch(order, now - age_ticks, PURGE_BATCH)))
-            purged += batch;
+        while ((batch = purge_batch(order, before, PURGE_BATCH))) purged += batch;
     tp_lock_enter(&depot.lock);
     depot.used_high = depot.used_top;
     depot.used_top = depot.used;

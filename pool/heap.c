@@ -108,7 +108,9 @@ static void answer_callers(struct tp_heap *heap)
 void tp_heap_send(struct tp_slab *slab, void *p)
 {
     if (!tp_remote_push(&slab->remote, p)) return;
-    // The slab cannot change hands before its owner has answered.
+    // The slab cannot change hands before its owner has answered. Meets the release of
+    // tp_remote_ring(): we see the owner that rang, not the one before.
+    atomic_thread_fence(memory_order_acquire);
     struct tp_heap *owner =
         (struct tp_heap *)(tp_slab_owner(slab) & ~(uintptr_t)TP_SLAB_FLAGS);
     struct tp_slab *first = atomic_load_explicit(&owner->callers, memory_order_relaxed);
@@ -126,13 +128,16 @@ static void verify_link(const struct tp_slab *slab, const struct tp_block *block
     if (!block) return;
     size_t offset = (size_t)((const char *)block - tp_slab_start(slab));
     if (offset >= (size_t)TP_GRANULE << slab->order || !tp_slab_is_start(slab, offset))
-        tp_die("heap corrupted: a freed block of %u bytes was written to", slab->bytes);
+        tp_die("heap corrupted: a freed block of %u bytes was written to, or a pointer "
+               "into one was freed",
+            slab->bytes);
 }
 
 static void fill(struct tp_heap *heap, unsigned c, struct tp_block *list, bool fresh)
 {
     uint64_t bit = (uint64_t)1 << c;
     heap->fresh = fresh ? heap->fresh | bit : heap->fresh & ~bit;
+    heap->direct[c] = 0;
     heap->bins[c].free = list;
 }
 
@@ -379,18 +384,21 @@ static void collect_slab(struct tp_heap *heap, struct tp_slab *slab)
     if (slab->used <= 0) tp_heap_emptied(heap, slab);
 }
 
-void tp_heap_collect(struct tp_heap *heap)
+void tp_heap_collect_class(struct tp_heap *heap, unsigned c)
 {
     answer_callers(heap);
-    for (unsigned c = 0; c < TP_CLASSES; c++) {
-        struct tp_slab *slab = heap->shelf[c];
-        struct tp_slab *last = slab ? slab->prev : NULL;
-        while (slab) {
-            struct tp_slab *next = slab == last ? NULL : slab->next;
-            collect_slab(heap, slab);
-            slab = next;
-        }
+    struct tp_slab *slab = heap->shelf[c];
+    struct tp_slab *last = slab ? slab->prev : NULL;
+    while (slab) {
+        struct tp_slab *next = slab == last ? NULL : slab->next;
+        collect_slab(heap, slab);
+        slab = next;
     }
+}
+
+void tp_heap_collect(struct tp_heap *heap)
+{
+    for (unsigned c = 0; c < TP_CLASSES; c++) tp_heap_collect_class(heap, c);
 }
 
 void tp_heap_drop_spares(struct tp_heap *heap)

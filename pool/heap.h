@@ -47,6 +47,7 @@ struct tp_heap {
     struct tp_bin bins[TP_CLASSES];
     struct tp_slab *shelf[TP_CLASSES];
     uint8_t spares[TP_CLASSES];  // empty slabs kept on the shelf
+    uint8_t direct[TP_CLASSES];  // blocks put into bins since they were filled
     uint64_t fresh;              // bit c: the blocks in bins[c] were never written
     _Atomic(struct tp_slab *) callers;  // full slabs that got a block back
     _Atomic(uintptr_t) busy;  // stack address of the slow path under way; 0: none
@@ -116,7 +117,8 @@ TP_COLD void tp_heap_send(struct tp_slab *slab, void *p);
 /* Puts every block in the bins back on its slab. */
 TP_COLD void tp_heap_empty_bins(struct tp_heap *heap);
 
-/* Takes home what strangers freed; gives empty slabs to the depot. */
+/* Takes home what strangers freed; gives empty slabs to the depot. One class, or all. */
+TP_COLD void tp_heap_collect_class(struct tp_heap *heap, unsigned c);
 TP_COLD void tp_heap_collect(struct tp_heap *heap);
 
 /* Gives the spare empty slabs of every class to the depot. */
@@ -157,6 +159,13 @@ uint32_t tp_park_count(void);
  */
 TP_COLD struct tp_heap *tp_park_enter_shared(void);
 TP_COLD void tp_park_leave_shared(struct tp_heap *heap);
+
+/*
+ * Keeps all others from counting until tp_park_end_alone(); false when another thread
+ * has a heap, or is at the shared one.
+ */
+TP_COLD bool tp_park_begin_alone(void);
+TP_COLD void tp_park_end_alone(void);
 
 /* In a forked child: `self` survives, see tp_depot_forked(). */
 void tp_park_forked(struct tp_heap *self, bool alone);

@@ -45,6 +45,12 @@ size_t tp_host_foreign_bytes(const void *p);
 /* We are a child of a fork that ran no handlers: see to it, tp_pool_forked() included. */
 void tp_host_forked(void);
 
+/*
+ * A slow path begins in a process that forked, until this returns true: the host may
+ * have things to do that can wait for the first sign of a life of its own.
+ */
+bool tp_host_settle(void);
+
 /* Every tenth of a second or so, from some thread's slow path. */
 void tp_host_tick(void);
 

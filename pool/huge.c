@@ -2,8 +2,9 @@
 /*
  * huge.c - runs of granules: best fit, join, grow, purge.
  *
- * One lock; a walk along one short list of free runs is the longest thing done under
- * it. Pages are purged, moved and cleared outside it.
+ * One lock; a look at a bounded number of free runs is the longest thing done under
+ * it, but for a purge that walks to the next dirty one. Pages are purged, moved and
+ * cleared outside it.
  */
 #include "pool/huge.h"
 
@@ -17,6 +18,8 @@ enum {
     IDLE_LEAST = 2 * 1024 * 1024,  // dirty bytes that are always allowed
     IDLE_SHARE = 4,                // above that, 1/4 of the bytes in use lately
     FIT_LOOKS = 64,                // runs of one bin looked at for the best fit
+    MOVE_LEAST = 1024 * 1024,      // bytes below which a copy is as good
+    MOVES = 4096,                  // of pages, in the life of a process
     PURGE_TO_CLEAR =
         1024 * 1024,  // bytes from which zeroed blocks are purged, not cleared
 };
@@ -29,6 +32,7 @@ static struct {
     size_t used_top;   // most of `used` since the last tick
     size_t dirty;      // granules in free runs whose pages may be there
     size_t dirty_low;  // least of `dirty` since the last tick
+    _Atomic(uint32_t) moves;
 } huge;
 
 static unsigned bin_of(size_t granules)
@@ -97,7 +101,6 @@ static void unlink_run(struct tp_slab *run)
     tp_slab_set_owner(run, 0);
     tp_slab_set_owner(last, 0);
     huge.dirty -= run->dirty;
-    if (huge.dirty < huge.dirty_low) huge.dirty_low = huge.dirty;
 }
 
 /* The descriptor `slab` if a free run begins or ends there. */
@@ -137,25 +140,34 @@ static size_t overlap(const struct tp_slab *run, size_t granules)
     return run->dirty < granules ? run->dirty : granules;
 }
 
-/* Better: with more pages already there; of the same number, smaller. */
+/*
+ * Better: of less than twice the size, with more pages already there; else smaller.
+ * A run that is much larger is not cut up for the sake of its pages.
+ */
 static bool fits_better(
     const struct tp_slab *run, const struct tp_slab *best, size_t granules)
 {
     if (!best) return true;
+    bool close = run->granules < 2 * granules,
+         best_close = best->granules < 2 * granules;
     size_t ours = overlap(run, granules), theirs = overlap(best, granules);
-    return ours > theirs || (ours == theirs && run->granules < best->granules);
+    if (close == best_close && ours != theirs) return ours > theirs;
+    return run->granules < best->granules;
 }
 
+/* Looks at a bounded number of runs; those of the higher bins all fit. */
 static struct tp_slab *find_fit(size_t granules)
 {
     struct tp_slab *best = NULL;
-    unsigned looks = 0;
-    for (unsigned bin = bin_of(granules); bin < BINS; bin++)
-        for (struct tp_slab *run = huge.bin[bin]; run; run = run->next) {
+    for (unsigned bin = bin_of(granules); bin < BINS; bin++) {
+        unsigned looks = 0;
+        for (struct tp_slab *run = huge.bin[bin]; run && looks < FIT_LOOKS; looks++) {
             if (run->granules >= granules && fits_better(run, best, granules))
                 best = run;
-            if (++looks >= FIT_LOOKS && best) return best;
+            run = run->next;
         }
+        if (best && bin > bin_of(granules)) break;
+    }
     return best;
 }
 
@@ -174,6 +186,12 @@ static bool add_chunk(size_t granules)
     return true;
 }
 
+/* Once an operation is over: runs taken out and put back in between do not count. */
+static void note_dirty_low(void)
+{
+    if (huge.dirty < huge.dirty_low) huge.dirty_low = huge.dirty;
+}
+
 /*
  * Cuts `granules` out of a free run, from `at` on; what is left over stays free.
  * Returns how many of them may be dirty.
@@ -189,6 +207,7 @@ static size_t cut_run(struct tp_slab *run, struct tp_slab *at, size_t granules)
     huge.used += granules;
     if (huge.used > huge.used_top) huge.used_top = huge.used;
     if (huge.used > huge.used_high) huge.used_high = huge.used;
+    note_dirty_low();
     return clip(dirty, front, granules).n;
 }
 
@@ -272,6 +291,7 @@ static struct tp_slab *take_dirty(void)
         for (struct tp_slab *run = huge.bin[bin]; run; run = run->next)
             if (run->dirty) {
                 unlink_run(run);
+                note_dirty_low();
                 return run;
             }
     return NULL;
@@ -349,20 +369,39 @@ bool tp_huge_resize(struct tp_slab *slab, size_t bytes)
     return good;
 }
 
+/*
+ * Moving pages leaves two mappings where there was one, for ever: a large block is
+ * worth that, and a process has some 65000 of them in all.
+ */
+static enum tp_move move_pages(char *from, char *to, size_t bytes)
+{
+    if (bytes < MOVE_LEAST) return TP_NOT_MOVED;
+    if (atomic_fetch_add_explicit(&huge.moves, 1, memory_order_relaxed) >= MOVES)
+        return TP_NOT_MOVED;
+    return tp_os_move(from, to, bytes);
+}
+
 void *tp_huge_move(struct tp_slab *slab, size_t bytes)
 {
     size_t granules = slab->granules;
     size_t dirty;
-    void *to = take_block(bytes, 0, granules, &dirty);
+    char *to = take_block(bytes, 0, granules, &dirty);
     if (!to) return NULL;
     // Whole granules: what a page of the old one keeps would not be known as dirty.
     size_t n = granules < granules_of(bytes) ? granules : granules_of(bytes);
-    bool moved = tp_os_move(slab->large_start, to, n << TP_GRANULE_SHIFT);
+    enum tp_move moved = move_pages(slab->large_start, to, n << TP_GRANULE_SHIFT);
+    if (moved == TP_MOVE_LOST) {
+        tp_lock_enter(&huge.lock);
+        huge.used += granules - granules_of(bytes);
+        tp_lock_leave(&huge.lock);
+        tp_slab_set_owner(tp_slab_at(to), 0);
+        return NULL;
+    }
     size_t used = slab->large_bytes < bytes ? slab->large_bytes : bytes;
-    if (!moved) memcpy(to, slab->large_start, used);
+    if (moved == TP_NOT_MOVED) memcpy(to, slab->large_start, used);
     slab->huge = false;
     tp_slab_set_owner(slab, 0);
-    give_back(slab, granules, !moved || n < granules, 0);
+    give_back(slab, granules, moved == TP_NOT_MOVED || n < granules, 0);
     return to;
 }
 

@@ -75,6 +75,7 @@ static struct {
     void (*prepare)(void);
     void (*parent)(void);
     void (*child)(void);
+    bool prepared;            // prepare() has run for the fork under way
     _Atomic(uint32_t) state;  // enum state
     _Atomic(bool) has_small;  // some block has no descriptor of its own
     _Atomic(uint64_t) frees;  // large frees so far
@@ -397,7 +398,8 @@ size_t tp_large_purge(bool now)
 
 void tp_large_before_fork(void)
 {
-    if (large.prepare) large.prepare();
+    large.prepared = large.prepare != NULL;
+    if (large.prepared) large.prepare();
 }
 
 void tp_large_after_fork(bool child)
@@ -406,6 +408,8 @@ void tp_large_after_fork(bool child)
         atomic_store_explicit(&large.lock.word, 0, memory_order_relaxed);
         atomic_store_explicit(&large.start_lock.word, 0, memory_order_relaxed);
     }
+    // jemalloc may have started between the two: it unlocks only what it has locked.
     if (child && large.child) large.child();
-    if (!child && large.parent) large.parent();
+    if (!child && large.prepared) large.parent();
+    large.prepared = false;
 }

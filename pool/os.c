@@ -99,13 +99,16 @@ void tp_os_no_huge(void *start, size_t bytes)
     errno = saved;
 }
 
-bool tp_os_move(void *from, void *to, size_t bytes)
+enum tp_move tp_os_move(void *from, void *to, size_t bytes)
 {
     int saved = errno;
     int flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
     bool good = mremap(from, bytes, bytes, flags, to) != MAP_FAILED;
     errno = saved;
-    return good;
+    if (good) return TP_MOVED;
+    // The kernel unmaps the destination first and looks at the source afterwards.
+    void *again = map(to, bytes, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_NORESERVE);
+    return again ? TP_NOT_MOVED : TP_MOVE_LOST;
 }
 
 _Atomic(uint32_t) *tp_os_fork_mark(void)

@@ -47,10 +47,15 @@ void tp_os_no_huge(void *start, size_t bytes);
 
 /*
  * Moves the pages of [from, from + bytes) to `to`, both page aligned and mapped
- * private. What stood at `to` is gone; `from` stays mapped and reads as zeros.
- * Fails: false (kernel before 5.7), nothing changed.
+ * private; `from` stays mapped and reads as zeros. When the kernel cannot, `from` is
+ * as it was, and `to`, which it may have unmapped on the way, is mapped afresh.
  */
-bool tp_os_move(void *from, void *to, size_t bytes);
+enum tp_move {
+    TP_MOVED,
+    TP_NOT_MOVED,  // `to` is there, zeroed
+    TP_MOVE_LOST,  // `to` is a hole: never touch it again
+};
+enum tp_move tp_os_move(void *from, void *to, size_t bytes);
 
 /*
  * A word that is 1 here and reads as 0 in every child that does not share our memory,

@@ -26,6 +26,7 @@ static struct {
     char *bay[TP_BAYS];  // written before n_heaps covers it
     _Atomic(uint32_t) n_heaps;
     uint32_t shared;  // index of the shared heap
+    uint32_t out;     // heaps that threads have; under the lock
 } park;
 
 TP_THREAD struct tp_heap *tp_heap_self = &tp_heap_none;
@@ -125,6 +126,7 @@ struct tp_heap *tp_park_take(void)
     } else {
         heap = add_heap();
     }
+    if (heap) park.out++;
     tp_lock_leave(&park.lock);
     return heap;
 }
@@ -136,6 +138,21 @@ void tp_park_put(struct tp_heap *heap)
     tp_heap_drop_spares(heap);
     tp_lock_enter(&park.lock);
     park_last(heap);
+    park.out--;
+    tp_lock_leave(&park.lock);
+}
+
+bool tp_park_begin_alone(void)
+{
+    tp_lock_enter(&park.lock);
+    if (park.out <= 1 && tp_lock_try(&park.shared_lock)) return true;
+    tp_lock_leave(&park.lock);
+    return false;
+}
+
+void tp_park_end_alone(void)
+{
+    tp_lock_leave(&park.shared_lock);
     tp_lock_leave(&park.lock);
 }
 
@@ -146,9 +163,9 @@ bool tp_park_steal(struct tp_heap *heap, unsigned c)
     unsigned n = 0;
     struct tp_heap *parked = next_in_turn();
     if (parked) {
-        tp_heap_collect(parked);
+        // One class only: the rest is for the tick, which is in no hurry.
+        tp_heap_collect_class(parked, c);
         n = tp_heap_steal(heap, parked, c, STEAL_MOST);
-        tp_heap_drop_spares(parked);
     }
     tp_lock_leave(&park.lock);
     return n > 0;
@@ -186,6 +203,7 @@ void tp_park_forked(struct tp_heap *self, bool alone)
 {
     atomic_store_explicit(&park.lock.word, 0, memory_order_relaxed);
     atomic_store_explicit(&park.shared_lock.word, 0, memory_order_relaxed);
+    park.out = self->alive ? 1 : 0;
     if (alone) return;
 
     park.parked = NULL;

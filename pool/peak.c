@@ -117,5 +117,4 @@ void tp_peak_detach(struct tp_counters *counters)
 {
     tp_peak_flush(counters);
     change_limit(counters, 0);
-    atomic_fetch_sub_explicit(&tp_account.totals.running, 1, memory_order_relaxed);
 }

@@ -50,7 +50,7 @@ TP_COLD void tp_peak_flush(struct tp_counters *counters);
 /* Flushes if |x| has passed the limit. Context: the owner. */
 TP_COLD void tp_peak_settle(struct tp_counters *counters);
 
-/* A thread begins to count here, or has ended and counts no more. */
+/* A thread begins to count here, or has ended and counts no more here. */
 TP_COLD void tp_peak_attach(struct tp_counters *counters);
 TP_COLD void tp_peak_detach(struct tp_counters *counters);
 

@@ -12,6 +12,8 @@
 
 #include <string.h>
 
+enum { DIRECT_MOST = 16 };  // blocks that go back to a bin between two refills
+
 /* ---- taking ---- */
 
 static TP_COLD void *alloc_large(size_t size, size_t align, bool zero)
@@ -84,11 +86,13 @@ void *tp_pool_zalloc(size_t size)
 {
     if (size > TP_POOL_MAX) return alloc_large(size, 0, true);
     unsigned c = tp_class_of(size);
+    struct tp_heap *heap = tp_heap_self;
+    // A fresh bin is clean to the last block, but for the links; the block must be the
+    // one that was seen there: a refill, or a handler, may have come between.
+    struct tp_block *clean = heap->fresh >> c & 1 ? heap->bins[c].free : NULL;
     void *p = tp_fast_take(c, size);
     if (TP_UNLIKELY(!p)) return NULL;
-    // The bin's list is clean to the last block, but for the links.
-    struct tp_heap *heap = tp_heap_self;
-    if (size >= sizeof(struct tp_block) && heap->fresh >> c & 1 && !tp_slow_checks) {
+    if (p == clean && size >= sizeof(struct tp_block) && !tp_slow_checks) {
         ((struct tp_block *)p)->next = NULL;
         return p;
     }
@@ -123,15 +127,20 @@ static void free_large(void *p, size_t bytes)
 }
 
 /*
- * A block above 8 KiB of our own goes straight back to its bin when that is empty: the
- * next malloc of its class is then a fast one.
+ * A block of our own that took the slow path anyway, because it is above 8 KiB or its
+ * slab is full, goes straight back to its bin: the next malloc of its class is then a
+ * fast one, and the slab need not change lists. A few only, so that slabs do empty.
  */
 static bool put_in_bin(
     struct tp_heap *heap, struct tp_slab *slab, struct tp_block *block)
 {
     struct tp_bin *bin = &heap->bins[slab->class];
-    if (!slab->order || bin->free || tp_heap_watch) return false;
-    block->next = NULL;
+    bool full = tp_slab_owner(slab) & TP_SLAB_FULL;
+    if ((!slab->order && !full) || tp_heap_watch) return false;
+    if (slab->order ? bin->free != NULL : heap->direct[slab->class] >= DIRECT_MOST)
+        return false;
+    heap->direct[slab->class]++;
+    block->next = bin->free;
     bin->free = block;
     heap->fresh &= ~((uint64_t)1 << slab->class);
     return true;

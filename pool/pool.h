@@ -79,6 +79,13 @@ TP_COLD bool tp_pool_trim(void);
 /* Ticks of the cycle counter between two ticks of the pool. */
 uint64_t tp_pool_tick_ticks(void);
 
+/*
+ * Nobody counts between the two: the counters may be copied and mapped over. False,
+ * and nothing to end, while another thread has a heap.
+ */
+TP_COLD bool tp_pool_begin_alone(void);
+TP_COLD void tp_pool_end_alone(void);
+
 /* Around fork(2), in this order: before; then parent, or child. */
 void tp_pool_before_fork(void);
 void tp_pool_after_fork(void);

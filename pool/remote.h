@@ -49,12 +49,12 @@ static inline struct tp_block *tp_remote_take(struct tp_remote *remote)
     return (struct tp_block *)(head & ~(uintptr_t)TP_REMOTE_RING);
 }
 
-/* Asks for a call; false when blocks have come meanwhile. Context: the owner. */
+/* Asks for a call, and releases who asks: see tp_heap_send(). False when blocks have come meanwhile. Context: the owner. */
 static inline bool tp_remote_ring(struct tp_remote *remote)
 {
     uintptr_t empty = 0;
     return atomic_compare_exchange_strong_explicit(&remote->head, &empty,
-        TP_REMOTE_RING, memory_order_relaxed, memory_order_relaxed);
+        TP_REMOTE_RING, memory_order_release, memory_order_relaxed);
 }
 
 /* Takes the request back; false when a stranger has already answered it. */

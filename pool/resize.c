@@ -55,10 +55,21 @@ static void count_moved(void)
     if (counters) tp_count_add(&counters->realloc_moved, 1);
 }
 
+/* A block that could not be made smaller is large enough as it is. */
+static void *keep(void *p)
+{
+    struct tp_counters *counters = tp_pool_counters();
+    if (counters) {
+        tp_count_add(&counters->failed[TP_CALL_MALLOC], (uint64_t)-1);
+        tp_count_add(&counters->realloc_in_place, 1);
+    }
+    return p;
+}
+
 static void *copy_over(void *p, size_t size, size_t old)
 {
     void *to = tp_pool_alloc(size);
-    if (!to) return NULL;
+    if (!to) return size <= old ? keep(p) : NULL;
     memcpy(to, p, size < old ? size : old);
     tp_pool_free(p);
     count_moved();

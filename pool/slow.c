@@ -9,6 +9,8 @@
 #include "pool/pool.h"
 
 #include <errno.h>
+#include <signal.h>
+#include <sys/single_threaded.h>
 
 enum {
     TICK_NS = 100 * 1000 * 1000,
@@ -23,7 +25,9 @@ static struct {
     _Atomic(uint32_t) opener;
     uint64_t start_ticks;
     uint64_t start_ns;
-    _Atomic(uint32_t) *fork_mark;       // see tp_os_fork_mark()
+    _Atomic(uint32_t) *fork_mark;  // see tp_os_fork_mark()
+    bool single;     // a fork is under way, and glibc knows of one thread only
+    bool unsettled;  // see tp_host_settle()
     _Atomic(uint64_t) purged_ns;        // last purge of slabs
     _Atomic(uint64_t) purged_large_ns;  // and of large blocks
 } pool;
@@ -128,7 +132,10 @@ bool tp_slow_is_busy(struct tp_heap *heap)
     uintptr_t guard = atomic_load_explicit(&heap->busy, memory_order_relaxed);
     if (!guard) return false;
     uintptr_t here = (uintptr_t)__builtin_frame_address(0);
-    return here < guard || here - guard > SAME_STACK;
+    if (here < guard || here - guard > SAME_STACK) return true;
+    // An alternate stack may lie above the thread's own.
+    stack_t stack;
+    return sigaltstack(NULL, &stack) == 0 && (stack.ss_flags & SS_ONSTACK);
 }
 
 /* True in a child whose fork ran no handlers: _Fork, or a bare clone. */
@@ -142,6 +149,7 @@ static bool is_unknown_child(void)
 struct tp_heap *tp_slow_enter(void)
 {
     if (TP_UNLIKELY(is_unknown_child())) tp_host_forked();
+    if (TP_UNLIKELY(pool.unsettled)) pool.unsettled = !tp_host_settle();
     struct tp_heap *heap = tp_heap_self;
     if (TP_UNLIKELY(!heap->alive)) heap = tp_thread_begin();
     if (heap && !tp_slow_is_busy(heap)) {
@@ -263,13 +271,25 @@ void tp_slow_meet_foreign(const void *p)
 
 /* ---- fork ---- */
 
+bool tp_pool_begin_alone(void)
+{
+    return tp_park_begin_alone();
+}
+
+void tp_pool_end_alone(void)
+{
+    tp_park_end_alone();
+}
+
 void tp_pool_before_fork(void)
 {
+    pool.single = __libc_single_threaded;
     tp_large_before_fork();
 }
 
 void tp_pool_after_fork(void)
 {
+    pool.single = false;
     tp_large_after_fork(false);
 }
 
@@ -280,7 +300,9 @@ bool tp_pool_forked(void)
     struct tp_heap *self = tp_heap_self;
     uint32_t running =
         atomic_load_explicit(&tp_account.totals.running, memory_order_relaxed);
-    bool alone = running <= 1;
+    bool alone = running <= 1 && pool.single;
+    pool.unsettled = true;
+    pool.single = false;
     atomic_store_explicit(&pool.lock.word, 0, memory_order_relaxed);
     tp_depot_forked(alone);
     tp_huge_forked(alone);

@@ -55,6 +55,8 @@ static void end(struct tp_heap *heap)
     counters->state = TP_PARKED;
     atomic_fetch_add_explicit(&tp_account.totals.ended, 1, memory_order_relaxed);
     tp_park_put(heap);
+    // Last: until here the thread may be inside shared lists, which a fork must know.
+    atomic_fetch_sub_explicit(&tp_account.totals.running, 1, memory_order_release);
     tp_latency_record(TP_OP_THREAD_END, heap->index, tp_os_ticks() - begin);
 }
 
@@ -96,6 +98,7 @@ struct tp_heap *tp_thread_begin(void)
     counters->state = TP_RUNNING;
     tp_peak_attach(counters);
     heap->rounds = 0;
+    atomic_store_explicit(&heap->busy, 0, memory_order_relaxed);
     heap->next_tick = begin + tp_pool_tick_ticks();
     heap->to_sample = tp_host_sample(NULL, 0);
     tp_thread_arm(heap);

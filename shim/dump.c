@@ -36,6 +36,8 @@ static struct {
     char path[TP_PATH + 8];     // with .1, .2, ...
     char beside[TP_PATH + 32];  // where it is written first
     char text[8192];            // the summary
+    char summary[TP_PATH];      // summary= with its patterns filled in
+    bool written;               // path is that of the last dump, and it is there
     struct {
         struct tp_file_header header;
         struct tp_region rows[ROWS];
@@ -279,15 +281,15 @@ static void write_summary(enum tp_dump_reason reason)
     bool to_file = tp_options.summary == TP_SUMMARY_PATH;
     if (to_file) {
         int flags = O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC;
-        expand(tp_options.summary_path, dump.path,
+        expand(tp_options.summary_path, dump.summary,
             atomic_load_explicit(&dump.sequence, memory_order_relaxed));
-        writer.fd = open(dump.path, flags, 0600);
+        writer.fd = open(dump.summary, flags, 0600);
         if (writer.fd < 0) writer.error = errno;
     }
     put(&writer, dump.text, length);
     if (to_file && writer.fd >= 0) close(writer.fd);
     if (to_file && writer.error)
-        tp_say("cannot write summary %s: %d", dump.path, writer.error);
+        tp_say("cannot write summary %s: %d", dump.summary, writer.error);
 }
 
 /*
@@ -322,6 +324,7 @@ void tp_dump_write(enum tp_dump_reason reason)
         return;
     }
     int error = write_dump(reason);
+    dump.written = !error;
     if (error && !dump.said) {
         dump.said = true;
         tp_say("cannot write %s: %d", dump.wish, error);
@@ -332,10 +335,16 @@ void tp_dump_write(enum tp_dump_reason reason)
     atomic_store_explicit(&dump.writer, 0, memory_order_release);
 }
 
+void tp_dump_forget(void)
+{
+    dump.written = false;
+}
+
 void tp_dump_withdraw(void)
 {
     atomic_store_explicit(&dump.leaving, false, memory_order_relaxed);
-    unlink(dump.path);
+    if (dump.written) unlink(dump.path);
+    dump.written = false;
 }
 
 void tp_dump_forked(void)

@@ -63,6 +63,7 @@ TP_EXPORT _Noreturn void _Exit(int status)
 static bool begin_exec(void)
 {
     if (!is_us() || tp_boot.secure || tp_live_is_fresh_fork()) return false;
+    tp_dump_forget();
     if (tp_options.exit) tp_dump_write(TP_REASON_EXIT);
     tp_live_remove();
     return true;

@@ -32,6 +32,7 @@ void tp_host_forked(void)
     tp_live_forked();
     tp_pool_forked();
     tp_dump_forked();
+    tp_signals_forked();
 }
 
 pid_t _Fork(void)

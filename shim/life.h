@@ -82,6 +82,7 @@ void tp_boot_read_rss(uint64_t *out_now, uint64_t *out_peak);
 
 /* signals.c */
 void tp_signals_open(void);
+void tp_signals_forked(void);
 
 /* fork.c */
 void tp_fork_open(void);

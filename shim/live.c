@@ -86,6 +86,7 @@ enum {
     AT_ENDED = AT_ACCOUNT + (int)sizeof(struct tp_account),
     AT_BAYS = AT_ENDED + ENDED * (int)sizeof(struct tp_ended_record),
     BAYS = 1024,
+    SETTLE_AFTER = 32,  // slow paths of a forked child
 };
 static_assert(AT_BAYS % 4096 == 0, "bays begin on a page");
 
@@ -113,9 +114,10 @@ static struct {
     struct tp_counters *bay[BAYS];
     uint32_t n_bays;
     _Atomic(uint32_t) n_ended;
-    uint32_t flags;   // enum tp_file_flags
-    bool due;         // a forked child without its file yet
-    bool fresh_fork;  // a forked child that has reached no slow path yet
+    uint32_t flags;       // enum tp_file_flags
+    bool due;             // a forked child without its file yet
+    bool fresh_fork;      // a forked child that has reached no slow path yet
+    uint32_t slow_paths;  // of such a child
     uint32_t parent_pid;
 } live;
 
@@ -359,9 +361,21 @@ bool tp_live_is_fresh_fork(void)
     return live.fresh_fork;
 }
 
+/*
+ * Makes a file while the process runs: nobody may count between the copy of the
+ * counters and the mapping over them. Where another thread does, it stays due.
+ */
+static void open_late(void)
+{
+    live.due = !tp_pool_begin_alone();
+    if (live.due) return;
+    open_file();
+    tp_pool_end_alone();
+}
+
 void tp_live_reopen(void)
 {
-    if (!live.path[0]) open_file();
+    if (!live.path[0]) open_late();
 }
 
 void tp_live_remove(void)
@@ -431,8 +445,9 @@ void tp_live_forked(void)
         }
     }
     atomic_store_explicit(&live.n_ended, 0, memory_order_relaxed);
-    live.due = had_file;
+    if (had_file) live.due = true;
     live.fresh_fork = true;
+    live.slow_paths = 0;
 
     uint64_t allocations = 0, frees = 0, bytes = 0;
     for (uint32_t i = 0; i < tp_pool_slots(); i++) {
@@ -452,12 +467,17 @@ void tp_live_settle(void)
 {
     int saved = errno;
     live.fresh_fork = false;
-    if (live.due) {
-        live.due = false;
-        open_file();
-    }
+    if (live.due) open_late();
     refresh_clocks();
     errno = saved;
+}
+
+/* Most children exec after a few calls: a file is for those that do not. */
+bool tp_host_settle(void)
+{
+    if (live.due && ++live.slow_paths < SETTLE_AFTER) return false;
+    tp_live_settle();
+    return true;
 }
 
 struct tp_live_view tp_live_view(void)

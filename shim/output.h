@@ -65,6 +65,9 @@ struct tp_live_view tp_live_view(void);
  */
 void tp_dump_write(enum tp_dump_reason reason);
 
+/* From here on tp_dump_withdraw() knows of no dump until one is written. */
+void tp_dump_forget(void);
+
 /* Removes the last dump: it was made for an exec that failed. */
 void tp_dump_withdraw(void);
 

@@ -8,7 +8,8 @@
  * with the signal ignored keeps ignoring it, and we stay out altogether.
  *
  * Order of memory: the program's action is published by a sequence number, odd while
- * it changes; a handler that meets a change reads again.
+ * it changes. The writer releases both changes of the number around the copy, a
+ * handler acquires before and after its own copy, and reads again when they differ.
  */
 #include "shim/output.h"
 
@@ -16,18 +17,42 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 extern int __sigaction(int number, const struct sigaction *new, struct sigaction *old);
+extern sighandler_t ssignal(int number, sighandler_t handler);  // glibc: signal()
 
 TP_EXPORT int sigaction(int number, const struct sigaction *new, struct sigaction *old);
 TP_EXPORT sighandler_t signal(int number, sighandler_t handler);
 
 static struct {
-    int ours;                 // 0: none
-    struct tp_lock lock;      // of changes
+    int ours;             // 0: none
+    struct tp_lock lock;  // of changes
+    _Atomic(uint32_t) changes;
     struct sigaction theirs;  // what the program believes to be installed
 } signals;
+
+/* Needs: the lock, or a handler that no other thread is in. */
+static void set_theirs(const struct sigaction *theirs)
+{
+    atomic_fetch_add_explicit(&signals.changes, 1, memory_order_acq_rel);
+    signals.theirs = *theirs;
+    atomic_fetch_add_explicit(&signals.changes, 1, memory_order_release);
+}
+
+static struct sigaction read_theirs(void)
+{
+    struct sigaction theirs;
+    uint32_t before, after;
+    do {
+        before = atomic_load_explicit(&signals.changes, memory_order_acquire);
+        theirs = signals.theirs;
+        atomic_thread_fence(memory_order_acquire);
+        after = atomic_load_explicit(&signals.changes, memory_order_relaxed);
+    } while (before != after || (before & 1));
+    return theirs;
+}
 
 static void on_signal(int number, siginfo_t *info, void *context)
 {
@@ -35,8 +60,9 @@ static void on_signal(int number, siginfo_t *info, void *context)
     tp_dump_write(TP_REASON_SIGNAL);
     errno = saved;
 
-    struct sigaction theirs = signals.theirs;
-    if ((unsigned)theirs.sa_flags & SA_RESETHAND) signals.theirs.sa_handler = SIG_DFL;
+    struct sigaction theirs = read_theirs();
+    if ((unsigned)theirs.sa_flags & SA_RESETHAND)
+        set_theirs(&(struct sigaction){ .sa_handler = SIG_DFL });
     if (theirs.sa_flags & SA_SIGINFO) {
         if (theirs.sa_sigaction) theirs.sa_sigaction(number, info, context);
     } else if (theirs.sa_handler != SIG_DFL && theirs.sa_handler != SIG_IGN) {
@@ -48,8 +74,11 @@ static void on_signal(int number, siginfo_t *info, void *context)
 static int install(const struct sigaction *theirs)
 {
     struct sigaction ours = *theirs;
-    bool plain = !(theirs->sa_flags & SA_SIGINFO) &&
-        (theirs->sa_handler == SIG_DFL || theirs->sa_handler == SIG_IGN);
+    // What is ignored is ignored: an exec'd program inherits that, and no call ends
+    // early for it.
+    if (!(theirs->sa_flags & SA_SIGINFO) && theirs->sa_handler == SIG_IGN)
+        return __sigaction(signals.ours, theirs, NULL);
+    bool plain = !(theirs->sa_flags & SA_SIGINFO) && theirs->sa_handler == SIG_DFL;
     if (plain) {
         // Nobody expects to be interrupted by a signal that would do nothing.
         ours.sa_flags = SA_RESTART | SA_ONSTACK;
@@ -64,9 +93,12 @@ static int install(const struct sigaction *theirs)
 int sigaction(int number, const struct sigaction *new, struct sigaction *old)
 {
     if (!signals.ours || number != signals.ours) return __sigaction(number, new, old);
+    // A child of vfork has its own handlers, but our memory: it changes nothing here.
+    if ((uint32_t)syscall(SYS_getpid) != tp_boot.pid)
+        return __sigaction(number, new, old);
     struct sigaction wanted;
     if (new) wanted = *new;  // may be the same memory as old
-    if (old) *old = signals.theirs;
+    if (old) *old = read_theirs();
     if (!new) return 0;
 
     // Blocked meanwhile, so that our own handler never sees half of it.
@@ -74,7 +106,7 @@ int sigaction(int number, const struct sigaction *new, struct sigaction *old)
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &before);
     tp_lock_enter(&signals.lock);
-    signals.theirs = wanted;
+    set_theirs(&wanted);
     int result = install(&wanted);
     tp_lock_leave(&signals.lock);
     sigprocmask(SIG_SETMASK, &before, NULL);
@@ -83,14 +115,17 @@ int sigaction(int number, const struct sigaction *new, struct sigaction *old)
 
 sighandler_t signal(int number, sighandler_t handler)
 {
+    if (!signals.ours || number != signals.ours || handler == SIG_ERR)
+        return ssignal(number, handler);
     struct sigaction new = { .sa_handler = handler, .sa_flags = SA_RESTART }, old;
     sigemptyset(&new.sa_mask);
     sigaddset(&new.sa_mask, number);
-    if (handler == SIG_ERR || number < 1 || number >= NSIG) {
-        errno = EINVAL;
-        return SIG_ERR;
-    }
     return sigaction(number, &new, &old) == 0 ? old.sa_handler : SIG_ERR;
+}
+
+void tp_signals_forked(void)
+{
+    atomic_store_explicit(&signals.lock.word, 0, memory_order_relaxed);
 }
 
 void tp_signals_open(void)

@@ -64,6 +64,11 @@ WEAK void tp_host_forked(void)
     tp_pool_forked();
 }
 
+WEAK bool tp_host_settle(void)
+{
+    return true;
+}
+
 WEAK void tp_host_tick(void)
 {
     count(&test_host.n_ticks);

@@ -313,8 +313,8 @@ static void corruption_that_shows_is_the_end(void **state)
     for (int i = 0; i < 64; i++) blocks[i] = take(heap, C);
     const char *words = test_last_words(spoil_link, NULL);
     assert_non_null(words);
-    assert_string_equal(
-        words, "tidepool: heap corrupted: a freed block of 192 bytes was written to\n");
+    assert_memory_equal(words, "tidepool: heap corrupted: ", 26);
+    assert_non_null(strstr(words, " of 192 bytes"));
     words = test_last_words(put_twice, NULL);
     assert_non_null(words);
     assert_non_null(strstr(words, "tidepool: double free of 0x"));

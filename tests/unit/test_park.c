@@ -174,6 +174,12 @@ static void shared_heap_is_for_one_at_a_time(void **state)
 
 /* ---- destructors that allocate, to the last round ---- */
 
+#if defined(__SANITIZE_THREAD__)
+enum { ROUNDS = 3 };  // the sanitizer leaves its threads in the fourth
+#else
+enum { ROUNDS = 4 };
+#endif
+
 static pthread_key_t late;
 static _Atomic(uint32_t) n_rounds;
 
@@ -182,7 +188,7 @@ static void allocate_late(void *data)
     tp_pool_free(data);
     uint32_t round = atomic_fetch_add_explicit(&n_rounds, 1, memory_order_relaxed);
     void *p = tp_pool_alloc(ODD_SIZE);
-    if (round < 3 && pthread_setspecific(late, p) == 0) return;
+    if (round + 1 < ROUNDS && pthread_setspecific(late, p) == 0) return;
     tp_pool_free(p);
 }
 
@@ -212,9 +218,9 @@ static void nothing_is_lost_in_the_last_destructors(void **state)
     struct tp_sums before = all_sums();
     run(leave_something, NULL);
     struct tp_sums after = all_sums();
-    assert_int_equal(n_rounds, 4);
-    assert_int_equal(after.allocations - before.allocations, 5);
-    assert_int_equal(after.frees - before.frees, 5);
+    assert_int_equal(n_rounds, ROUNDS);
+    assert_int_equal(after.allocations - before.allocations, ROUNDS + 1);
+    assert_int_equal(after.frees - before.frees, ROUNDS + 1);
     assert_int_equal(after.allocated_bytes - before.allocated_bytes,
         after.freed_bytes - before.freed_bytes);
     pthread_key_delete(late);

@@ -42,7 +42,10 @@ static void begin(struct player *player)
 
 static void end(struct player *player)
 {
+    // Who calls it takes the thread off the books.
+    uint32_t running = tp_account.totals.running;
     tp_peak_detach(&player->counters);
+    tp_account.totals.running = running - 1;
     player->counters.state = TP_PARKED;
     player->running = false;
 }

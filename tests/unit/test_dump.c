@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_dump.c - where dumps go, what they are called, what they hold.
+ */
+#include "pool/pool.h"
+#include "shim/output.h"
+
+#include "tests/unit/tp_test.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+/* The rest of the shim, as far as dump.c knows it. */
+struct tp_options tp_options;
+struct tp_boot tp_boot;
+static struct tp_process_record process;
+
+struct tp_live_view tp_live_view(void)
+{
+    return (struct tp_live_view){ .process = &process,
+        .exe = "/bin/x",
+        .exe_bytes = 6,
+        .command = "x",
+        .command_bytes = 2 };
+}
+
+void tp_boot_read_rss(uint64_t *out_now, uint64_t *out_peak)
+{
+    *out_now = 1000003;
+    *out_peak = 2000003;
+}
+
+static char folder[64];
+static unsigned char bytes[1 << 20];
+
+static int make_folder(void **state)
+{
+    (void)state;
+    strcpy(folder, "tidepool-test.XXXXXX");
+    strcpy(tp_boot.name, "a/b");
+    strcpy(tp_boot.host, "host");
+    tp_boot.pid = 4242;
+    return mkdtemp(folder) && tp_pool_start() && tp_pool_counters() ? 0 : 1;
+}
+
+static int remove_folder(void **state)
+{
+    (void)state;
+    DIR *list = opendir(folder);
+    char path[512];
+    for (struct dirent *entry; list && (entry = readdir(list));) {
+        snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name);
+        unlink(path);
+    }
+    if (list) closedir(list);
+    return rmdir(folder);
+}
+
+static int begin_anew(void **state)
+{
+    (void)state;
+    tp_options.summary = TP_SUMMARY_OFF;
+    tp_dump_forked();
+    return 0;
+}
+
+static void want(const char *name)
+{
+    snprintf(tp_options.out, sizeof(tp_options.out), "%s/%s", folder, name);
+}
+
+static const char *in_folder(const char *name)
+{
+    static char path[256];
+    snprintf(path, sizeof(path), "%s/%s", folder, name);
+    return path;
+}
+
+static unsigned n_files(void)
+{
+    unsigned n = 0;
+    DIR *list = opendir(folder);
+    while (list && readdir(list)) n++;
+    if (list) closedir(list);
+    return n - 2;
+}
+
+static void write_one(const void *reason)
+{
+    tp_dump_write((enum tp_dump_reason)(uintptr_t)reason);
+}
+
+static void assert_writes(const char *pattern, const char *name)
+{
+    want(pattern);
+    assert_string_equal(test_words(write_one, (void *)TP_REASON_REQUEST), "");
+    if (unlink(in_folder(name)) != 0) fail_msg("%s gives no %s", pattern, name);
+}
+
+static void name_follows_its_pattern(void **state)
+{
+    (void)state;
+    assert_writes("plain.tide", "plain.tide");
+    assert_writes("%e.%p.tide", "a_b.4242.tide");
+    assert_writes("%h-%n", "host-2");
+    assert_writes("%n%n", "33");
+    assert_writes("100%%", "100%");
+    assert_writes("%q", "%q");
+    assert_writes("end%", "end");
+    assert_int_equal(n_files(), 0);
+}
+
+static void time_in_a_name_is_now(void **state)
+{
+    (void)state;
+    want("%t");
+    time_t before = time(NULL);
+    write_one((void *)TP_REASON_REQUEST);
+    unsigned found = 0;
+    char name[32];
+    for (time_t t = before; t <= time(NULL); t++) {
+        snprintf(name, sizeof(name), "%lu", (unsigned long)t);
+        found += unlink(in_folder(name)) == 0;
+    }
+    assert_int_equal(found, 1);
+}
+
+static void nothing_is_written_over(void **state)
+{
+    (void)state;
+    want("same.tide");
+    for (int i = 0; i < 3; i++) write_one((void *)TP_REASON_REQUEST);
+    assert_int_equal(n_files(), 3);
+    assert_int_equal(unlink(in_folder("same.tide")), 0);
+    assert_int_equal(unlink(in_folder("same.tide.1")), 0);
+    assert_int_equal(unlink(in_folder("same.tide.2")), 0);
+}
+
+static size_t read_back(const char *name)
+{
+    FILE *file = fopen(in_folder(name), "rb");
+    assert_non_null(file);
+    size_t n = fread(bytes, 1, sizeof(bytes), file);
+    fclose(file);
+    unlink(in_folder(name));
+    return n;
+}
+
+static void dump_is_whole_and_its_rows_lie_inside(void **state)
+{
+    (void)state;
+    void *p = tp_pool_alloc(173);
+    want("whole");
+    write_one((void *)TP_REASON_SIGNAL);
+    size_t n = read_back("whole");
+    struct tp_file_header header;
+    memcpy(&header, bytes, sizeof(header));
+    assert_memory_equal(header.magic, TP_FORMAT_MAGIC, 8);
+    assert_int_equal(header.total_bytes, n);
+    assert_int_equal(header.state, TP_FILE_DUMP);
+    assert_int_equal(header.reason, TP_REASON_SIGNAL);
+    assert_int_equal(header.rss_peak_bytes, 2000003);
+    bool slots = false;
+    for (uint32_t i = 0; i < header.n_regions; i++) {
+        struct tp_region row;
+        memcpy(&row, bytes + header.header_bytes + i * sizeof(row), sizeof(row));
+        assert_int_equal(row.offset % 8, 0);
+        assert_true(row.offset + row.count * row.record_bytes <= n);
+        if (row.kind != TP_REGION_THREADS) continue;
+        slots = true;
+        assert_int_equal(row.count, tp_pool_slots());
+        struct tp_counters mine;
+        memcpy(&mine, bytes + row.offset + sizeof(mine), sizeof(mine));
+        struct tp_sums then = tp_counters_sums(&mine);
+        struct tp_sums now = tp_counters_sums(tp_pool_counters());
+        assert_memory_equal(&then, &now, sizeof(now));
+    }
+    assert_true(slots);
+    tp_pool_free(p);
+}
+
+static void dump_is_for_its_owner_only(void **state)
+{
+    (void)state;
+    want("private");
+    write_one((void *)TP_REASON_REQUEST);
+    struct stat status;
+    assert_int_equal(stat(in_folder("private"), &status), 0);
+    assert_int_equal(status.st_mode & 0777, 0600);
+    unlink(in_folder("private"));
+}
+
+static void nothing_follows_the_last_dump(void **state)
+{
+    (void)state;
+    want("last");
+    write_one((void *)TP_REASON_EXIT);
+    write_one((void *)TP_REASON_SIGNAL);
+    assert_int_equal(n_files(), 1);
+    tp_dump_withdraw();
+    assert_int_equal(n_files(), 0);
+    write_one((void *)TP_REASON_SIGNAL);
+    assert_int_equal(n_files(), 1);
+    unlink(in_folder("last"));
+}
+
+static void errno_is_kept(void **state)
+{
+    (void)state;
+    want("errno");
+    errno = EXDEV;
+    tp_dump_write(TP_REASON_REQUEST);
+    assert_int_equal(errno, EXDEV);
+    unlink(in_folder("errno"));
+}
+
+static void summary_goes_where_it_is_wanted(void **state)
+{
+    (void)state;
+    want("dump");
+    tp_options.summary = TP_SUMMARY_STDERR;
+    const char *words = test_words(write_one, (void *)TP_REASON_REQUEST);
+    assert_memory_equal(words, "tidepool: a/b, pid 4242, on request", 35);
+    unlink(in_folder("dump"));
+
+    tp_options.summary = TP_SUMMARY_PATH;
+    snprintf(tp_options.summary_path, TP_PATH, "%s/%%p.txt", folder);
+    assert_string_equal(test_words(write_one, (void *)TP_REASON_REQUEST), "");
+    unlink(in_folder("dump"));
+    write_one((void *)TP_REASON_EXIT);
+    size_t n = read_back("4242.txt");
+    bytes[n] = '\0';
+    assert_non_null(strstr((char *)bytes, "on request"));
+    assert_non_null(strstr((char *)bytes, "at exit"));  // appended
+    unlink(in_folder("dump"));
+}
+
+/* Must be last: dumps that fail are reported once. */
+static void failure_is_reported_once(void **state)
+{
+    (void)state;
+    want("missing/x.tide");
+    char expected[256];
+    snprintf(expected, sizeof(expected),
+        "tidepool: cannot write %s/missing/x.tide: no such folder\n", folder);
+    assert_string_equal(test_words(write_one, (void *)TP_REASON_REQUEST), expected);
+    assert_string_equal(test_words(write_one, (void *)TP_REASON_REQUEST), "");
+    assert_int_equal(n_files(), 0);
+}
+
+static void secure_process_writes_nothing(void **state)
+{
+    (void)state;
+    want("secret");
+    tp_boot.secure = true;
+    write_one((void *)TP_REASON_REQUEST);
+    tp_boot.secure = false;
+    assert_int_equal(n_files(), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(name_follows_its_pattern, begin_anew),
+        cmocka_unit_test_setup(time_in_a_name_is_now, begin_anew),
+        cmocka_unit_test_setup(nothing_is_written_over, begin_anew),
+        cmocka_unit_test_setup(dump_is_whole_and_its_rows_lie_inside, begin_anew),
+        cmocka_unit_test_setup(dump_is_for_its_owner_only, begin_anew),
+        cmocka_unit_test_setup(nothing_follows_the_last_dump, begin_anew),
+        cmocka_unit_test_setup(errno_is_kept, begin_anew),
+        cmocka_unit_test_setup(summary_goes_where_it_is_wanted, begin_anew),
+        cmocka_unit_test_setup(secure_process_writes_nothing, begin_anew),
+        cmocka_unit_test_setup(failure_is_reported_once, begin_anew),
+    };
+    return cmocka_run_group_tests_name("dump", tests, make_folder, remove_folder);
+}
