@@ -49,7 +49,12 @@ void tp_latency_record(enum tp_operation op, unsigned shard, uint64_t ticks)
 {
     struct tp_latency *latency = &tp_account.latency[op][shard % TP_SHARDS];
     // A record is named when it is first used: untouched pages stay untouched.
-    if (!latency->name[0]) memcpy(latency->name, names[op], sizeof(latency->name));
+    uint64_t *name = (uint64_t *)(void *)latency->name, words[2];
+    if (!__atomic_load_n(&name[0], __ATOMIC_RELAXED)) {
+        memcpy(words, names[op], sizeof(words));
+        __atomic_store_n(&name[1], words[1], __ATOMIC_RELAXED);
+        __atomic_store_n(&name[0], words[0], __ATOMIC_RELAXED);
+    }
     atomic_fetch_add_explicit(&latency->total, ticks, memory_order_relaxed);
     atomic_fetch_add_explicit(
         &latency->buckets[tp_bucket_of(ticks)], 1, memory_order_relaxed);

@@ -96,14 +96,18 @@ bool tp_park_open(void)
 static void park_last(struct tp_heap *heap)
 {
     heap->parked = NULL;
-    *(park.parked ? &park.last->parked : &park.parked) = heap;
+    // Read without the lock by those who only want to know whether there is one.
+    if (park.parked)
+        park.last->parked = heap;
+    else
+        __atomic_store_n(&park.parked, heap, __ATOMIC_RELAXED);
     park.last = heap;
 }
 
 static void unpark_first(void)
 {
     struct tp_heap *heap = park.parked;
-    park.parked = heap->parked;
+    __atomic_store_n(&park.parked, heap->parked, __ATOMIC_RELAXED);
     heap->parked = NULL;
 }
 

@@ -265,6 +265,7 @@ bool tp_pool_trim(void)
 {
     struct tp_heap *heap = tp_slow_enter();
     if (!heap) return false;
+    tp_heap_empty_bins(heap);
     tp_heap_collect(heap);
     tp_heap_drop_spares(heap);
     tp_slow_leave(heap);

@@ -83,7 +83,8 @@ struct tp_block *tp_slab_carve(struct tp_slab *slab, uint32_t n, uint32_t *out_n
         ((struct tp_block *)(void *)at)->next =
             (struct tp_block *)(void *)(at + slab->bytes);
     ((struct tp_block *)(void *)at)->next = NULL;
-    slab->carved += n;
+    // Strangers read it in tp_slab_is_block().
+    __atomic_store_n(&slab->carved, slab->carved + n, __ATOMIC_RELAXED);
     slab->used += (int32_t)n;
     return first;
 }

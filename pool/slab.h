@@ -138,7 +138,8 @@ static inline struct tp_slab *tp_slab_head(struct tp_slab *slab)
 static inline bool tp_slab_is_block(const struct tp_slab *slab, const void *p)
 {
     size_t offset = (size_t)((const char *)p - tp_slab_start(slab));
-    return offset % slab->bytes == 0 && offset / slab->bytes < slab->carved;
+    return offset % slab->bytes == 0 &&
+        offset / slab->bytes < __atomic_load_n(&slab->carved, __ATOMIC_RELAXED);
 }
 
 /*

@@ -83,7 +83,8 @@ static uint64_t to_ticks(uint64_t ns)
     uint64_t elapsed_ns = tp_os_now_ns() - pool.start_ns;
     uint64_t elapsed = tp_os_ticks() - pool.start_ticks;
     if (elapsed_ns < 1000000) return 0;
-    return (uint64_t)((double)ns * ((double)elapsed / (double)elapsed_ns));
+    double ticks = (double)ns * ((double)elapsed / (double)elapsed_ns);
+    return ticks < 1e18 ? (uint64_t)ticks : (uint64_t)1e18;
 }
 
 uint64_t tp_pool_tick_ticks(void)
@@ -107,7 +108,9 @@ static void purge(struct tp_heap *heap, uint64_t now_ns)
     uint64_t age = tp_slow_options.purge_ns;
     if (age == UINT64_MAX || !is_time(&pool.purged_ns, now_ns, age / 4 + 1)) return;
     uint64_t begin = tp_os_ticks();
-    size_t bytes = tp_depot_purge(to_ticks(age));
+    uint64_t age_ticks = to_ticks(age);
+    if (age && !age_ticks) return;  // too early to tell
+    size_t bytes = tp_depot_purge(age_ticks);
     if (is_time(&pool.purged_large_ns, now_ns, age)) bytes += tp_large_purge(age == 0);
     if (bytes) tp_latency_record(TP_OP_PURGE, heap->index, tp_os_ticks() - begin);
 }

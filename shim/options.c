@@ -162,9 +162,9 @@ static bool parse_signal(const char *text, int *out)
     if ((!base || *rest) && !parse_digits(rest, &number, &rest)) return false;
     if (*rest || number > 64) return false;
     int value = base + sign * (int)number;
-    bool good = value == 0 ||
+    bool good = (!base && value == 0) ||
         (value >= 1 && value <= SIGRTMAX && value != SIGKILL && value != SIGSTOP &&
-            (!base || value >= SIGRTMIN));
+            (value < 32 || value >= SIGRTMIN) && (!base || value >= SIGRTMIN));
     if (good) *out = value;
     return good;
 }

@@ -105,7 +105,7 @@ static uint64_t peak_of(uint64_t live)
 static void put_totals(struct page *page, const struct account *account)
 {
     uint64_t live = account->sums.allocated_bytes - account->sums.freed_bytes;
-    put_padded(page, "                    count         bytes\n", 0, false);
+    put_padded(page, "                     count         bytes\n", 0, false);
     put_padded(page, "allocated", NAME_WIDTH, false);
     put_count(page, account->sums.allocations);
     put_size(page, account->sums.allocated_bytes);
@@ -135,7 +135,7 @@ static uint64_t class_live_bytes(const struct account *account, unsigned c)
 static void put_classes(struct page *page, const struct account *account)
 {
     bool shown[TP_CLASSES + 1] = { false };
-    put_padded(page, "size class           live         bytes\n", 0, false);
+    put_padded(page, "size class            live         bytes\n", 0, false);
     for (unsigned row = 0; row < TOP; row++) {
         unsigned best = TP_CLASSES + 1;
         for (unsigned c = 0; c <= TP_CLASSES; c++) {

@@ -33,12 +33,12 @@ static void summary_is_a_short_table(void **state)
     assert_int_equal(n, strlen(out));
     assert_string_equal(out,
         "tidepool: prog, pid 4242, at exit, 1 thread\n"
-        "                    count         bytes\n"
+        "                     count         bytes\n"
         "allocated              999          1.1m\n"
         "freed                  499         93.5k\n"
         "live                   500          1.0m\n"
         "peak                                1.0m\n"
-        "size class           live         bytes\n"
+        "size class            live         bytes\n"
         "large                    1        980.0k\n"
         "192                    498         93.3k\n"
         "5.0k                     1          5.0k\n");
