@@ -93,6 +93,7 @@ void *tp_pool_zalloc(size_t size)
     void *p = tp_fast_take(c, size);
     if (TP_UNLIKELY(!p)) return NULL;
     if (p == clean && size >= sizeof(struct tp_block) && !tp_slow_checks) {
+        tp_count_add(&tp_heap_counters(heap)->zeroed_for_free, 1);
         ((struct tp_block *)p)->next = NULL;
         return p;
     }
