@@ -192,7 +192,7 @@ static void the_program_keeps_its_signals(void **state)
     (void)state;
     assert_int_equal(launch("kill -INT $$; exit 3"), 128 + SIGINT);
 #if defined(__SANITIZE_THREAD__)
-    skip(); // it delivers a signal when the call under way returns, and wait does not
+    skip();  // it delivers a signal when the call under way returns, and wait does not
 #endif
     assert_int_equal(launch("kill -TERM $PPID; exec sleep 5"), 128 + SIGTERM);
 }
