@@ -18,8 +18,9 @@ enum {
     IDLE_LEAST = 2 * 1024 * 1024,  // dirty bytes that are always allowed
     IDLE_SHARE = 4,                // above that, 1/4 of the bytes in use lately
     FIT_LOOKS = 64,                // runs of one bin looked at for the best fit
-    MOVE_LEAST = 1024 * 1024,      // bytes below which a copy is as good
-    MOVES = 4096,                  // of pages, in the life of a process
+    ANY_SIZE = 1024 * 1024,    // bytes from which pages count for more than a good fit
+    MOVE_LEAST = 1024 * 1024,  // bytes below which a copy is as good
+    MOVES = 4096,              // of pages, in the life of a process
     PURGE_TO_CLEAR =
         1024 * 1024,  // bytes from which zeroed blocks are purged, not cleared
 };
@@ -141,21 +142,22 @@ static size_t overlap(const struct tp_slab *run, size_t granules)
 }
 
 /*
- * Better: of less than twice the size, with more pages already there; else smaller.
- * A run that is much larger is not cut up for the sake of its pages.
+ * Better: with more pages already there; of the same number, smaller. For less than a
+ * megabyte a run of more than twice the size is not cut up for the sake of its pages.
  */
 static bool fits_better(
     const struct tp_slab *run, const struct tp_slab *best, size_t granules)
 {
     if (!best) return true;
-    bool close = run->granules < 2 * granules,
-         best_close = best->granules < 2 * granules;
+    bool any = granules >= ANY_SIZE >> TP_GRANULE_SHIFT;
+    bool close = any || run->granules < 2 * granules;
+    bool best_close = any || best->granules < 2 * granules;
     size_t ours = overlap(run, granules), theirs = overlap(best, granules);
     if (close == best_close && ours != theirs) return ours > theirs;
     return run->granules < best->granules;
 }
 
-/* Looks at a bounded number of runs; those of the higher bins all fit. */
+/* Looks at a bounded number of runs of each bin; those of the higher bins all fit. */
 static struct tp_slab *find_fit(size_t granules)
 {
     struct tp_slab *best = NULL;
@@ -166,7 +168,6 @@ static struct tp_slab *find_fit(size_t granules)
                 best = run;
             run = run->next;
         }
-        if (best && bin > bin_of(granules)) break;
     }
     return best;
 }
