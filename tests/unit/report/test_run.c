@@ -191,10 +191,10 @@ static void the_program_keeps_its_signals(void **state)
 {
     (void)state;
     assert_int_equal(launch("kill -INT $$; exit 3"), 128 + SIGINT);
-#if defined(__SANITIZE_THREAD__)
-    skip();  // it delivers a signal when the call under way returns, and wait does not
-#endif
+#if !defined(__SANITIZE_THREAD__)
+    // ThreadSanitizer keeps a signal back until a call returns, and wait does not.
     assert_int_equal(launch("kill -TERM $PPID; exec sleep 5"), 128 + SIGTERM);
+#endif
 }
 
 static void commas_in_values_are_escaped(void **state)
