@@ -309,7 +309,10 @@ static void build_peak(struct tp_profile *profile)
     int64_t high = larger(0, plausible(record->peak_high));
     int64_t best = larger(single, plausible(record->peak_estimate));
     int64_t raised = larger(best, net + open.highest);
-    if (open.n <= 1)
+    // While the process runs, or several threads do, its parts were not read at one
+    // moment: their sums may say more than ever was, and so prove nothing.
+    bool torn = profile->dump->running || open.n > 1;
+    if (open.n <= 1 && !torn)
         single = larger(single, net + open.sum);
     else
         high = larger(high, net + open.sum);
@@ -317,13 +320,12 @@ static void build_peak(struct tp_profile *profile)
     low = larger(low, single);
     high = larger(high, low);
     totals->peak_exact = single == high && profile->complete;
-    // A live file is read while it changes: what is live now was a peak at least.
     if (totals->live_bytes > high) {
         totals->peak_exact = false;
         high = totals->live_bytes;
     }
-    low = larger(low, totals->live_bytes);
-    raised = raised < low ? low : raised;
+    if (!torn) low = larger(low, totals->live_bytes);
+    raised = larger(raised, larger(low, totals->live_bytes));
     totals->peak_low = low;
     totals->peak_high = high;
     totals->peak_bytes = totals->peak_exact ? single : raised > high ? high : raised;
