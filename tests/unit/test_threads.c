@@ -122,7 +122,8 @@ static void every_thread_has_its_own_exact_figures(void **state)
             assert_int_equal(said->requested_bytes, workers[i].did.requested_bytes);
             assert_int_equal(said->allocated_bytes, workers[i].did.allocated_bytes);
             assert_int_equal(said->freed_bytes, workers[i].did.freed_bytes);
-            assert_in_range(said->remote_frees, 1, said->frees);
+            // None, if it ran when the others had ended and has taken over their heaps.
+            assert_in_range(said->remote_frees, 0, said->frees);
         }
     }
 }
