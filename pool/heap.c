@@ -14,7 +14,6 @@ enum {
     ENOUGH_BYTES = 4096,  // a list worth taking without a look around: so many bytes,
     ENOUGH_MOST = 8,      // or so many blocks
     LOOK = 8,             // slabs looked at for a longer list
-    STEAL_MOST = 4,       // slabs
     SPARES = 2,           // empty slabs of one granule kept by a heap for each class
     SPARES_LONG = 1,      // longer ones
 };

@@ -21,7 +21,7 @@ enum {
 
 static struct {
     struct tp_lock lock;      // of opening
-    _Atomic(uint32_t) state;  // 0 closed, 1 opening, 2 open
+    _Atomic(uint32_t) state;  // 0 closed, 2 open
     _Atomic(uint32_t) opener;
     uint64_t start_ticks;
     uint64_t start_ns;
@@ -141,7 +141,7 @@ bool tp_slow_is_busy(struct tp_heap *heap)
     return sigaltstack(NULL, &stack) == 0 && (stack.ss_flags & SS_ONSTACK);
 }
 
-/* True in a child whose fork ran no handlers: _Fork, or a bare clone. */
+/* True in a child of a bare clone, which ran no handlers. */
 static bool is_unknown_child(void)
 {
     return pool.fork_mark &&
