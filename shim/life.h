@@ -13,6 +13,8 @@
 
 #include "pool/base.h"
 
+#include <signal.h>
+
 enum { TP_PATH = 1024 };  // longest path that we write to, terminator included
 
 enum tp_summary { TP_SUMMARY_OFF, TP_SUMMARY_STDERR, TP_SUMMARY_PATH };
@@ -79,6 +81,17 @@ void tp_boot_forked(void);
 
 /* Resident bytes of the process and their peak; 0 when unknown. Signal-safe. */
 void tp_boot_read_rss(uint64_t *out_now, uint64_t *out_peak);
+
+/* handlers.c: the same for the program's handlers, whatever the signal */
+
+typedef void (*tp_handler)(int number, siginfo_t *info, void *context);
+
+/* sigaction() and signal(), with on top of every handler what keeps it from harm. */
+int tp_handlers_set(int number, const struct sigaction *new, struct sigaction *old);
+sighandler_t tp_handlers_signal(int number, sighandler_t handler);
+
+/* Calls a handler of the program's for a signal that has come, or lets it wait. */
+void tp_handlers_call(tp_handler handler, int number, siginfo_t *info, void *context);
 
 /* signals.c */
 void tp_signals_open(void);

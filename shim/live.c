@@ -367,10 +367,11 @@ bool tp_live_is_fresh_fork(void)
  */
 static void open_late(void)
 {
-    live.due = !tp_pool_begin_alone();
+    uintptr_t outer;
+    live.due = !tp_pool_begin_alone(&outer);
     if (live.due) return;
     open_file();
-    tp_pool_end_alone();
+    tp_pool_end_alone(outer);
 }
 
 void tp_live_reopen(void)

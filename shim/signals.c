@@ -21,7 +21,6 @@
 #include <unistd.h>
 
 extern int __sigaction(int number, const struct sigaction *new, struct sigaction *old);
-extern sighandler_t ssignal(int number, sighandler_t handler);  // glibc: signal()
 
 TP_EXPORT int sigaction(int number, const struct sigaction *new, struct sigaction *old);
 TP_EXPORT sighandler_t signal(int number, sighandler_t handler);
@@ -63,11 +62,8 @@ static void on_signal(int number, siginfo_t *info, void *context)
     struct sigaction theirs = read_theirs();
     if ((unsigned)theirs.sa_flags & SA_RESETHAND)
         set_theirs(&(struct sigaction){ .sa_handler = SIG_DFL });
-    if (theirs.sa_flags & SA_SIGINFO) {
-        if (theirs.sa_sigaction) theirs.sa_sigaction(number, info, context);
-    } else if (theirs.sa_handler != SIG_DFL && theirs.sa_handler != SIG_IGN) {
-        theirs.sa_handler(number);
-    }
+    if (theirs.sa_handler != SIG_DFL && theirs.sa_handler != SIG_IGN)
+        tp_handlers_call(theirs.sa_sigaction, number, info, context);
 }
 
 /* Installs our handler, seen by the kernel with the program's flags and mask. */
@@ -92,7 +88,8 @@ static int install(const struct sigaction *theirs)
 
 int sigaction(int number, const struct sigaction *new, struct sigaction *old)
 {
-    if (!signals.ours || number != signals.ours) return __sigaction(number, new, old);
+    if (!signals.ours || number != signals.ours)
+        return tp_handlers_set(number, new, old);
     // A child of vfork has its own handlers, but our memory: it changes nothing here.
     if ((uint32_t)syscall(SYS_getpid) != tp_boot.pid)
         return __sigaction(number, new, old);
@@ -116,7 +113,7 @@ int sigaction(int number, const struct sigaction *new, struct sigaction *old)
 sighandler_t signal(int number, sighandler_t handler)
 {
     if (!signals.ours || number != signals.ours || handler == SIG_ERR)
-        return ssignal(number, handler);
+        return tp_handlers_signal(number, handler);
     struct sigaction new = { .sa_handler = handler, .sa_flags = SA_RESTART }, old;
     sigemptyset(&new.sa_mask);
     sigaddset(&new.sa_mask, number);

@@ -26,6 +26,7 @@ extern struct test_host {
     int64_t to_sample;            // answer of tp_host_sample()
     _Atomic(uint32_t) n_samples;  // questions, those of new threads included
     _Atomic(uint32_t) n_ticks;    //
+    _Atomic(uint32_t) n_signals_due;
     _Atomic(uint32_t) n_foreign;  // frees passed on
     _Atomic(uint32_t) n_forked;   // children found by the pool itself
     _Atomic(uint32_t) n_ended;    // threads
