@@ -219,6 +219,7 @@ static __attribute__((constructor)) void finish_start(void)
     if (!tp_boot.secure) {
         if (!is_chosen()) tp_live_set_inert();
         tp_fork_open();
+        tp_syscalls_open();
         tp_exit_open();
         tp_signals_open();
     }

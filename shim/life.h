@@ -100,6 +100,9 @@ void tp_signals_forked(void);
 /* fork.c */
 void tp_fork_open(void);
 
+/* syscalls.c: forks and filters that programs ask the kernel for themselves */
+void tp_syscalls_open(void);
+
 /* exit.c */
 void tp_exit_open(void);
 
