@@ -71,6 +71,12 @@ static uint64_t bit(int number)
     return (uint64_t)1 << (number - 1);
 }
 
+static bool is_function(const struct sigaction *action)
+{
+    return action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN &&
+        action->sa_handler != SIG_ERR;
+}
+
 /* ---- when a signal comes ---- */
 
 static bool is_fault(int number)
@@ -140,10 +146,11 @@ void tp_host_signal_due(void)
     if (!queued) {
         siginfo_t info = { 0 };
         ucontext_t context;
+        struct sigaction action;
         memcpy(&info, place->info, INFO_BYTES);
         getcontext(&context);
-        atomic_load_explicit(&handlers.theirs[number], memory_order_acquire)(
-            number, &info, &context);
+        if (__sigaction(number, NULL, &action) == 0 && is_function(&action))
+            action.sa_sigaction(number, &info, &context);
     }
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof(mask));
     errno = saved;
@@ -185,12 +192,17 @@ static bool is_our_code(uintptr_t at)
     return at - (uintptr_t)__ehdr_start < (uintptr_t)(etext - __ehdr_start);
 }
 
+bool tp_handlers_wait(int number, siginfo_t *info, void *context)
+{
+    take_turn(number, info);
+    return TP_UNLIKELY(tp_pool_is_busy()) && may_wait(number, info) &&
+        wait(number, info, context);
+}
+
 void tp_handlers_call(tp_handler handler, int number, siginfo_t *info, void *context)
 {
     ucontext_t *at = context;
-    bool busy = tp_pool_is_busy();
-    if (TP_UNLIKELY(busy && may_wait(number, info)) && wait(number, info, at)) return;
-    if (TP_LIKELY(!busy && !is_our_code(program_counter(at)))) {
+    if (TP_LIKELY(!tp_pool_is_busy() && !is_our_code(program_counter(at)))) {
         handler(number, info, context);
         return;
     }
@@ -208,8 +220,8 @@ static void on_signal(int number, siginfo_t *info, void *context)
     // Meets the release of who installed it.
     tp_handler handler =
         atomic_load_explicit(&handlers.theirs[number], memory_order_acquire);
-    take_turn(number, info);
-    tp_handlers_call(handler, number, info, context);
+    if (!tp_handlers_wait(number, info, context))
+        tp_handlers_call(handler, number, info, context);
 }
 
 /* ---- when the program installs a handler ---- */
@@ -223,12 +235,6 @@ static bool is_known(int number)
 static bool is_us(void)
 {
     return (uint32_t)syscall(SYS_getpid) == tp_boot.pid;
-}
-
-static bool is_function(const struct sigaction *action)
-{
-    return action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN &&
-        action->sa_handler != SIG_ERR;
 }
 
 /* Both kinds of handler are called with three arguments; one kind does not look. */

@@ -90,7 +90,10 @@ typedef void (*tp_handler)(int number, siginfo_t *info, void *context);
 int tp_handlers_set(int number, const struct sigaction *new, struct sigaction *old);
 sighandler_t tp_handlers_signal(int number, sighandler_t handler);
 
-/* Calls a handler of the program's for a signal that has come, or lets it wait. */
+/* First thing when a signal has come: true when it must wait, and will come again. */
+bool tp_handlers_wait(int number, siginfo_t *info, void *context);
+
+/* Calls a handler of the program's for a signal that does not wait. */
 void tp_handlers_call(tp_handler handler, int number, siginfo_t *info, void *context);
 
 /* signals.c */

@@ -55,15 +55,16 @@ static struct sigaction read_theirs(void)
 
 static void on_signal(int number, siginfo_t *info, void *context)
 {
+    struct sigaction theirs = read_theirs();
+    bool handled = theirs.sa_handler != SIG_DFL && theirs.sa_handler != SIG_IGN;
+    if (handled && tp_handlers_wait(number, info, context)) return;
     int saved = errno;
     tp_dump_write(TP_REASON_SIGNAL);
     errno = saved;
 
-    struct sigaction theirs = read_theirs();
     if ((unsigned)theirs.sa_flags & SA_RESETHAND)
         set_theirs(&(struct sigaction){ .sa_handler = SIG_DFL });
-    if (theirs.sa_handler != SIG_DFL && theirs.sa_handler != SIG_IGN)
-        tp_handlers_call(theirs.sa_sigaction, number, info, context);
+    if (handled) tp_handlers_call(theirs.sa_sigaction, number, info, context);
 }
 
 /* Installs our handler, seen by the kernel with the program's flags and mask. */
