@@ -6,7 +6,9 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -18,11 +20,11 @@
 
 enum { SPINS = 100 };  // before a waiter sleeps; a critical section is shorter
 
-_Atomic(bool) tp_os_sandboxed;
-
 static struct {
     size_t page;
 } os;
+
+_Atomic(bool) tp_os_sandboxed;
 
 size_t tp_os_page(void)
 {
@@ -133,6 +135,13 @@ size_t tp_os_address_limit(void)
     return limit.rlim_cur == RLIM_INFINITY ? SIZE_MAX : (size_t)limit.rlim_cur;
 }
 
+uint64_t tp_os_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_FSIZE, &limit) != 0) return 0;
+    return limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX : limit.rlim_cur;
+}
+
 uint64_t tp_os_now_ns(void)
 {
     struct timespec now;
@@ -142,14 +151,84 @@ uint64_t tp_os_now_ns(void)
 
 void tp_os_pause(void)
 {
+    // A futex that nobody wakes: a sandbox that forbids it lets no thread lock.
+    static uint32_t nobody;
     int saved = errno;
-    nanosleep(&(struct timespec){ .tv_nsec = 50000 }, NULL);
+    struct timespec moment = { .tv_nsec = 50000 };
+    syscall(SYS_futex, &nobody, FUTEX_WAIT_PRIVATE, 0, &moment, NULL, 0);
     errno = saved;
 }
 
 uint32_t tp_os_tid(void)
 {
-    return (uint32_t)syscall(SYS_gettid);
+    return tp_os_is_sandboxed() ? 0 : (uint32_t)syscall(SYS_gettid);
+}
+
+void tp_os_thread_name(char out[16])
+{
+    int saved = errno;
+    if (!tp_os_is_sandboxed()) prctl(PR_GET_NAME, out, 0, 0, 0);
+    errno = saved;
+}
+
+bool tp_os_on_signal_stack(void)
+{
+    if (tp_os_is_sandboxed()) return true;
+    int saved = errno;
+    stack_t stack;
+    bool on = sigaltstack(NULL, &stack) != 0 || (stack.ss_flags & SS_ONSTACK);
+    errno = saved;
+    return on;
+}
+
+/* Signals that a write may bring upon its thread, in the order of the bits. */
+static const int brought[] = { SIGPIPE, SIGXFSZ, SIGTTOU };
+enum { BROUGHT = sizeof(brought) / sizeof(brought[0]) };
+
+static sigset_t set_of(uint32_t bits)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    for (unsigned i = 0; i < BROUGHT; i++)
+        if (bits >> i & 1) sigaddset(&set, brought[i]);
+    return set;
+}
+
+static uint32_t bits_of(const sigset_t *set)
+{
+    uint32_t bits = 0;
+    for (unsigned i = 0; i < BROUGHT; i++)
+        if (sigismember(set, brought[i]) == 1) bits |= 1u << i;
+    return bits;
+}
+
+void tp_os_quiet(struct tp_quiet *quiet)
+{
+    *quiet = (struct tp_quiet){ 0 };
+    if (tp_os_is_sandboxed()) return;
+    int saved = errno;
+    sigset_t all = set_of((1u << BROUGHT) - 1), before, pending;
+    if (sigpending(&pending) == 0 && sigprocmask(SIG_BLOCK, &all, &before) == 0) {
+        quiet->blocked = bits_of(&all) & ~bits_of(&before);
+        quiet->pending = bits_of(&pending);
+    }
+    errno = saved;
+}
+
+void tp_os_loud(const struct tp_quiet *quiet)
+{
+    if (!quiet->blocked) return;
+    int saved = errno;
+    sigset_t pending, ours = set_of(quiet->blocked);
+    uint32_t now = sigpending(&pending) == 0 ? bits_of(&pending) : 0;
+    sigset_t came = set_of(now & quiet->blocked & ~quiet->pending);
+    if (bits_of(&came)) {
+        struct timespec at_once = { 0 };
+        while (sigtimedwait(&came, NULL, &at_once) > 0) {
+        }
+    }
+    sigprocmask(SIG_UNBLOCK, &ours, NULL);
+    errno = saved;
 }
 
 bool tp_lock_try(struct tp_lock *lock)

@@ -15,12 +15,6 @@
 
 #include <stdatomic.h>
 
-/*
- * The program has given up system calls (seccomp): from here on only the memory calls
- * that every allocator makes.
- */
-extern _Atomic(bool) tp_os_sandboxed;
-
 /* Page size of this machine; a power of two, at least TP_PAGE. */
 size_t tp_os_page(void);
 
@@ -72,14 +66,35 @@ _Atomic(uint32_t) *tp_os_fork_mark(void);
 /* RLIMIT_AS in bytes; SIZE_MAX when there is none. */
 size_t tp_os_address_limit(void);
 
+/* RLIMIT_FSIZE in bytes; UINT64_MAX when there is none, 0 when it cannot be learnt. */
+uint64_t tp_os_file_limit(void);
+
+/*
+ * The program has given up system calls (seccomp): from here on only the memory calls
+ * that every allocator makes, and futex. Set once, never cleared; relaxed, because the
+ * thread that gives them up sets it itself.
+ */
+extern _Atomic(bool) tp_os_sandboxed;
+
+static inline bool tp_os_is_sandboxed(void)
+{
+    return atomic_load_explicit(&tp_os_sandboxed, memory_order_relaxed);
+}
+
 /* Nanoseconds of CLOCK_MONOTONIC. */
 uint64_t tp_os_now_ns(void);
 
 /* Lets others run for a moment. */
 void tp_os_pause(void);
 
-/* Thread id of the caller, straight from the kernel. */
+/* Thread id of the caller, straight from the kernel; 0 in a sandbox. */
 uint32_t tp_os_tid(void);
+
+/* The caller's name as the kernel has it, terminated; in a sandbox `out` stays. */
+void tp_os_thread_name(char out[16]);
+
+/* True when the caller runs on an alternate signal stack, or may do so. */
+bool tp_os_on_signal_stack(void);
 
 /*
  * Cycle counter: cheap, constant rate, the same on all processors.
@@ -111,6 +126,17 @@ void tp_lock_enter(struct tp_lock *lock);
 void tp_lock_leave(struct tp_lock *lock);
 bool tp_lock_try(struct tp_lock *lock);
 
+/*
+ * Between the two no write of ours brings a signal upon the program: not SIGPIPE, not
+ * SIGXFSZ, not SIGTTOU. Context: anywhere; does nothing in a sandbox.
+ */
+struct tp_quiet {
+    uint32_t blocked;  // by us, as bits of a list of ours
+    uint32_t pending;  // already, likewise
+};
+void tp_os_quiet(struct tp_quiet *quiet);
+void tp_os_loud(const struct tp_quiet *quiet);
+
 /* say.c: messages, built on the stack and sent with one write(2). */
 
 enum { TP_SAY_MAX = 512 };  // longest message; the rest is cut
@@ -118,7 +144,7 @@ enum { TP_SAY_MAX = 512 };  // longest message; the rest is cut
 /*
  * Writes "tidepool: ", then the text, then a line feed to stderr. Understands %s,
  * %c, %u, %lu, %p, and %d, which takes an errno and writes its meaning in words.
- * Context: anywhere, signal handlers included; preserves errno.
+ * Context: anywhere, signal handlers included; preserves errno. Silent in a sandbox.
  */
 void tp_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

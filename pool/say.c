@@ -49,6 +49,7 @@ static void put_error(struct sink *sink, int error)
         { EACCES, "permission denied" },
         { EPERM, "operation not permitted" },
         { ENOENT, "no such folder" },
+        { ENXIO, "nobody reads there" },
         { ENOTDIR, "not a folder" },
         { EEXIST, "already exists" },
         { ENOSPC, "no space left" },
@@ -128,13 +129,17 @@ static void say(const char *format, va_list args)
     *sink.at++ = '\n';
 
     int saved = errno;
+    struct tp_quiet quiet;
+    tp_os_quiet(&quiet);
     ssize_t written = write(STDERR_FILENO, line, (size_t)(sink.at - line));
     (void)written;  // nobody is left to tell
+    tp_os_loud(&quiet);
     errno = saved;
 }
 
 void tp_say(const char *format, ...)
 {
+    if (tp_os_is_sandboxed()) return;
     va_list args;
     va_start(args, format);
     say(format, args);

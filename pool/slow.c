@@ -9,7 +9,6 @@
 #include "pool/pool.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <sys/single_threaded.h>
 
 enum {
@@ -138,8 +137,7 @@ bool tp_slow_is_busy(void)
     uintptr_t here = (uintptr_t)__builtin_frame_address(0);
     if (here < frame || here - frame > SAME_STACK) return true;
     // An alternate stack may lie above the thread's own.
-    stack_t stack;
-    return sigaltstack(NULL, &stack) == 0 && (stack.ss_flags & SS_ONSTACK);
+    return tp_os_on_signal_stack();
 }
 
 static void set_frame(uintptr_t frame)

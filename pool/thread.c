@@ -14,7 +14,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
-#include <sys/prctl.h>
 
 // PTHREAD_DESTRUCTOR_ITERATIONS of glibc. ThreadSanitizer leaves its threads in the
 // fourth round itself, and what is instrumented may not run after it.
@@ -43,7 +42,7 @@ static void end(struct tp_heap *heap)
     uintptr_t outer = tp_slow_begin();
     struct tp_counters *counters = tp_heap_counters(heap);
     tp_heap_self = &tp_heap_gone;
-    prctl(PR_GET_NAME, counters->name, 0, 0, 0);
+    tp_os_thread_name(counters->name);
 
     struct tp_sums now = tp_counters_sums(counters);
     const struct tp_sums *base = &counters->base[counters->epoch & 1];
@@ -106,7 +105,7 @@ struct tp_heap *tp_thread_begin(void)
     struct tp_counters *counters = tp_heap_counters(heap);
     counters->tid = tp_os_tid();
     counters->started_ns = tp_os_now_ns();
-    prctl(PR_GET_NAME, counters->name, 0, 0, 0);
+    tp_os_thread_name(counters->name);
     counters->state = TP_RUNNING;
     tp_peak_attach(counters);
     heap->rounds = 0;

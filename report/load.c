@@ -11,10 +11,9 @@
  * and are read first, but a block may be counted in one slot and freed in another. Where
  * a size class then shows more frees than allocations, the allocations alone are read
  * again: they are younger than every free seen, so no difference stays negative. Reading
- * all of them again always would be simpler, and shows too much: at 100 million calls a
- * second thousands of blocks come between the two copies. The epochs and bases of the
- * first copy decide which thread did what. The ended records are read again as well: a
- * record that the first copy's epoch covers was complete by then.
+ * all of them again always would show too much: thousands of blocks come between the two
+ * copies. The epochs and bases of the first copy decide which thread did what. The ended
+ * records are read again too: one that the first copy's epoch covers was complete then.
  *
  * Holds always:
  *   - the rows of a dump cover together no more bytes than the dump has, so that
@@ -34,6 +33,7 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
     "records are copied as they are: a big-endian reader needs a conversion here");
 
 enum {
+    GROWTH = 512 * 1024,       // of a live file while it is read; its end is a hole
     DUMP_BYTES_MAX = 1 << 30,  // far above 100 000 threads
     DUMPS_MAX = 1 << 16,       // a dump in memory may be larger than the smallest file
 };
@@ -121,6 +121,7 @@ static bool check_header(const struct cursor *cursor,
     if (header->state == TP_FILE_LIVE && cursor->live) {
         if (rows_end > available)
             return truncated(cursor->name, available, cursor->error);
+        if (total < available && available - total > GROWTH) available = total + GROWTH;
         total = available;
     }
     if (total < rows_end) return damaged(cursor, "impossible length");
@@ -391,8 +392,8 @@ static void refresh(const struct tp_source *source, struct tp_image *image)
 }
 
 /*
- * Copies the dump at cursor->at, or the whole of a live file, into cursor->image.
- * A live file counts to its end: its total_bytes grows while we read.
+ * Copies the dump at cursor->at, or the whole of a live file, into cursor->image. The
+ * total_bytes of a live file may grow while we read.
  */
 static bool copy_dump(
     struct cursor *cursor, const struct tp_source *source, uint64_t file_size)
@@ -453,7 +454,8 @@ static void seal(struct tp_image *image, const struct tp_dump *dump,
     header.n_regions = n_rows;
     header.total_bytes = image->n_bytes;
     header.state = TP_FILE_DUMP;
-    header.reason = dump->running ? TP_REASON_REQUEST : TP_REASON_KILLED;
+    if (dump->running || header.reason != TP_REASON_EXIT)  // its last word in a sandbox
+        header.reason = dump->running ? TP_REASON_REQUEST : TP_REASON_KILLED;
     header.rss_bytes = dump->rss_bytes;
     header.rss_peak_bytes = dump->rss_peak_bytes;
     memcpy(image->bytes, &header, sizeof(header));
@@ -554,7 +556,7 @@ bool tp_recording_load(struct tp_recording *out_recording,
     bool good = true;
     while (good && cursor.at < size) {
         good = copy_dump(&cursor, source, size) && add_dump(out_recording, &cursor);
-        cursor.at += cursor.image.n_bytes;
+        cursor.at = cursor.live ? size : cursor.at + cursor.image.n_bytes;
         free(cursor.image.bytes);
         cursor.image = (struct tp_image){ 0 };
     }

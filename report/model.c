@@ -351,7 +351,9 @@ static const char *reason_word(const struct tp_dump *dump)
         [TP_REASON_REQUEST] = "request",
         [TP_REASON_KILLED] = "killed",
     };
-    if (dump->header.state == TP_FILE_LIVE) return dump->running ? "live" : "killed";
+    if (dump->header.state == TP_FILE_LIVE && dump->running) return "live";
+    if (dump->header.state == TP_FILE_LIVE && dump->header.reason != TP_REASON_EXIT)
+        return "killed";
     if (dump->header.reason < 1 || dump->header.reason > TP_REASON_KILLED)
         return "request";
     return words[dump->header.reason];
@@ -365,6 +367,7 @@ static void build_coverage(struct tp_profile *profile)
     if (profile->inert) profile->coverage_reasons[n++] = "own_malloc";
     if (flags & TP_PROCESS_NO_RANGE) profile->coverage_reasons[n++] = "no_range";
     if (flags & TP_PROCESS_NO_FILE) profile->coverage_reasons[n++] = "no_live_file";
+    if (flags & TP_PROCESS_SANDBOXED) profile->coverage_reasons[n++] = "sandboxed";
     if (!profile->complete) profile->coverage_reasons[n++] = "lost_counts";
     profile->n_coverage_reasons = n;
     profile->foreign_frees = profile->dump->totals.foreign_frees;

@@ -183,7 +183,7 @@ struct tp_latency {
 
 enum {
     TP_LATENCY_NAMES = 32,  // distinct operations that a profile keeps
-    TP_COVERAGE_REASONS = 4,
+    TP_COVERAGE_REASONS = 5,
 };
 
 struct tp_profile {

@@ -16,7 +16,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -24,6 +24,7 @@
 enum {
     NAMES = 10000,
     ROWS = 8,
+    TRIES = 1000,        // of a write that signals cut short
     LAST_TRIES = 40000,  // of 50 us: what the last dump waits for another
 };
 
@@ -53,9 +54,10 @@ struct writer {
 static void put(struct writer *writer, const void *data, uint64_t bytes)
 {
     const char *at = data;
+    unsigned tries = 0;
     while (bytes && !writer->error) {
         ssize_t n = write(writer->fd, at, bytes);
-        if (n < 0 && errno == EINTR) continue;
+        if (n < 0 && errno == EINTR && ++tries < TRIES) continue;
         if (n <= 0) {
             writer->error = n < 0 ? errno : ENOSPC;
             return;
@@ -133,8 +135,8 @@ static int move_into_place(void)
                 RENAME_NOREPLACE) == 0)
             return 0;
         if (errno == EEXIST) continue;
-        if (errno != EINVAL && errno != ENOSYS) return errno;
-        // This file system cannot; a link cannot replace anything either.
+        if (errno != EINVAL && errno != ENOSYS && errno != EPERM) return errno;
+        // This file system, or a sandbox, cannot; a link cannot replace anything either.
         if (link(dump.beside, dump.path) == 0) {
             unlink(dump.beside);
             return 0;
@@ -229,20 +231,13 @@ static void put_slots(struct writer *writer, uint32_t slots)
         put(writer, tp_pool_slot(i), sizeof(struct tp_counters));
 }
 
-/* Writing past RLIMIT_FSIZE would kill the program. */
-static bool fits_limit(uint64_t bytes)
-{
-    struct rlimit limit;
-    return getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ||
-        limit.rlim_cur >= bytes;
-}
-
 static void put_dump(struct writer *writer, enum tp_dump_reason reason)
 {
     uint32_t slots = tp_pool_slots();
     struct tp_live_view view = tp_live_view();
     describe(reason, slots, &view);
-    if (!fits_limit(dump.head.header.total_bytes)) {
+    // Writing past RLIMIT_FSIZE would kill the program.
+    if (tp_os_file_limit() < dump.head.header.total_bytes) {
         writer->error = EFBIG;
         return;
     }
@@ -257,20 +252,46 @@ static void put_dump(struct writer *writer, enum tp_dump_reason reason)
     put_slots(writer, slots);
 }
 
+/* What stands in the way is not ours to remove: of a killed process, or foreign. */
+static int open_beside(void)
+{
+    int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, fd = -1;
+    for (unsigned i = 0; i < NAMES && fd < 0; i++) {
+        tp_format(dump.beside, sizeof(dump.beside), i ? "%s.%u.%u.part" : "%s.%u.part",
+            dump.wish, tp_boot.pid, i);
+        fd = open(dump.beside, flags, 0600);
+        if (fd < 0 && errno != EEXIST) return -1;
+    }
+    if (fd >= 0) fchmod(fd, 0600);  // the umask may have taken more
+    return fd;
+}
+
 static int write_dump(enum tp_dump_reason reason)
 {
     uint64_t sequence = atomic_load_explicit(&dump.sequence, memory_order_relaxed);
     expand(tp_options.out, dump.wish, sequence);
-    tp_format(dump.beside, sizeof(dump.beside), "%s.%u.part", dump.wish, tp_boot.pid);
-    unlink(dump.beside);  // of an earlier process of this pid that was killed
-    int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
-    struct writer writer = { open(dump.beside, flags, 0600), 0 };
+    struct writer writer = { open_beside(), 0 };
     if (writer.fd < 0) return errno;
     put_dump(&writer, reason);
     if (close(writer.fd) != 0 && !writer.error) writer.error = errno;
     if (!writer.error) writer.error = move_into_place();
     if (writer.error) unlink(dump.beside);
     return writer.error;
+}
+
+/* Only a file of our own is appended to; without waiting for whoever reads a FIFO. */
+static struct writer open_summary(void)
+{
+    int flags =
+        O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+    struct writer writer = { open(dump.summary, flags, 0600), 0 };
+    struct stat status;
+    if (writer.fd < 0 || fstat(writer.fd, &status) != 0)
+        writer.error = errno;
+    else if (!S_ISCHR(status.st_mode) &&
+        (!S_ISREG(status.st_mode) || status.st_uid != geteuid()))
+        writer.error = EPERM;
+    return writer;
 }
 
 static void write_summary(enum tp_dump_reason reason)
@@ -280,11 +301,9 @@ static void write_summary(enum tp_dump_reason reason)
     struct writer writer = { STDERR_FILENO, 0 };
     bool to_file = tp_options.summary == TP_SUMMARY_PATH;
     if (to_file) {
-        int flags = O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC;
         expand(tp_options.summary_path, dump.summary,
             atomic_load_explicit(&dump.sequence, memory_order_relaxed));
-        writer.fd = open(dump.summary, flags, 0600);
-        if (writer.fd < 0) writer.error = errno;
+        writer = open_summary();
     }
     put(&writer, dump.text, length);
     if (to_file && writer.fd >= 0) close(writer.fd);
@@ -317,12 +336,14 @@ static bool begin(enum tp_dump_reason reason)
 
 void tp_dump_write(enum tp_dump_reason reason)
 {
-    if (tp_boot.secure) return;
+    if (tp_boot.secure || tp_os_is_sandboxed()) return;
     int saved = errno;
     if (!begin(reason)) {
         errno = saved;
         return;
     }
+    struct tp_quiet quiet;
+    tp_os_quiet(&quiet);
     int error = write_dump(reason);
     dump.written = !error;
     if (error && !dump.said) {
@@ -330,6 +351,7 @@ void tp_dump_write(enum tp_dump_reason reason)
         tp_say("cannot write %s: %d", dump.wish, error);
     }
     write_summary(reason);
+    tp_os_loud(&quiet);
     atomic_fetch_add_explicit(&dump.sequence, 1, memory_order_relaxed);
     errno = saved;
     atomic_store_explicit(&dump.writer, 0, memory_order_release);

@@ -38,6 +38,10 @@ static bool is_us(void)
 static void leave(void *unused)
 {
     (void)unused;
+    if (tp_os_is_sandboxed()) {
+        tp_live_close();
+        return;
+    }
     if (!is_us()) return;
     if (atomic_exchange_explicit(&leaving.done, true, memory_order_relaxed)) return;
     if (tp_options.exit) tp_dump_write(TP_REASON_EXIT);
@@ -60,7 +64,8 @@ TP_EXPORT _Noreturn void _Exit(int status)
 /* True when there is an account to close: not in a child that forked just to exec. */
 static bool begin_exec(void)
 {
-    if (!is_us() || tp_boot.secure || tp_live_is_fresh_fork()) return false;
+    if (tp_os_is_sandboxed() || !is_us() || tp_boot.secure || tp_live_is_fresh_fork())
+        return false;
     tp_dump_forget();
     if (tp_options.exit) tp_dump_write(TP_REASON_EXIT);
     tp_live_remove();

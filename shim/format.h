@@ -52,7 +52,7 @@ enum tp_file_flags {
     TP_FILE_LOST_COUNTS = 1,  // some thread's counters could not be kept in the file
 };
 
-enum tp_dump_reason {  // of a dump; 0 in a live file
+enum tp_dump_reason {  // of a dump; 0 in a live file, but for EXIT after a sandbox
     TP_REASON_EXIT = 1,
     TP_REASON_SIGNAL = 2,
     TP_REASON_INTERVAL = 3,
@@ -104,10 +104,11 @@ struct tp_region {
 static_assert(sizeof(struct tp_region) == 32, "the rows are part of the format");
 
 enum tp_process_flags {
-    TP_PROCESS_INERT = 1,     // loaded, but the program's own malloc serves it
-    TP_PROCESS_FORKED = 2,    // began as a fork of parent_pid, without exec
-    TP_PROCESS_NO_RANGE = 4,  // no address space for the pools: all blocks are large
-    TP_PROCESS_NO_FILE = 8,   // the account is in anonymous memory: lost on SIGKILL
+    TP_PROCESS_INERT = 1,       // loaded, but the program's own malloc serves it
+    TP_PROCESS_FORKED = 2,      // began as a fork of parent_pid, without exec
+    TP_PROCESS_NO_RANGE = 4,    // no address space for the pools: all blocks are large
+    TP_PROCESS_NO_FILE = 8,     // the account is in anonymous memory: lost on SIGKILL
+    TP_PROCESS_SANDBOXED = 16,  // gave up system calls: its live file is its last dump
 };
 
 /* Who the process is; written once, before the file can be found. */

@@ -12,14 +12,23 @@
  *     | rows       | cess  | latencies           | threads  | 32 slots  |
  *     +------------+-------+---------------------+----------+-----------+---------
  *
- * Every page is reserved with fallocate before it is touched (a full tmpfs is an
- * error here, not a SIGBUS later); the descriptor is closed after mmap, because
- * programs close what they do not know. A disk file would not do: a store to its
- * pages after write-back costs microseconds to hundreds of milliseconds.
+ * Every page is reserved before it is touched (a full tmpfs is an error here, not a
+ * SIGBUS later); the descriptor is closed after mmap, because programs close what
+ * they do not know. A disk file would not do: a store to its pages after write-back
+ * costs microseconds to hundreds of milliseconds.
+ *
+ * A further bay needs no descriptor either, since by then the program may have changed
+ * its root or its user, or have given up open(2). The file is as long as all bays from
+ * the beginning, a hole but for the first; mremap of a shared mapping with an old size
+ * of 0 maps its pages, and those behind them, a second time; MADV_POPULATE_WRITE
+ * reserves the ones that are new, and says so when it cannot.
  *
  * A forked child must not count into its parent's pages: it gets private copies at
  * once, and a file of its own only when it lives long enough to reach a slow path,
  * because most children exec at once.
+ *
+ * Where the program has given up system calls the file stays when the process ends,
+ * and says that it did: it is the last dump.
  */
 #include "shim/output.h"
 
@@ -30,10 +39,13 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
 
 static_assert(
     sizeof(struct tp_counters) == sizeof(struct tp_thread_slot), "one layout");
@@ -88,6 +100,7 @@ enum {
     BAYS = 1024,
     SETTLE_AFTER = 32,         // slow paths of a forked child,
     SETTLE_NS = 10 * 1000000,  // or so long after the fork
+    TRIES = 100,               // of a call that signals may cut short
 };
 static_assert(AT_BAYS % 4096 == 0, "bays begin on a page");
 
@@ -112,6 +125,8 @@ static struct {
     char path[TP_PATH];  // empty: no file
     dev_t device;
     ino_t inode;
+    uint64_t length;  // of the file, its hole included
+    bool shared;      // something of ours lies in pages of a file
     struct tp_counters *bay[BAYS];
     uint32_t n_bays;
     _Atomic(uint32_t) n_ended;
@@ -176,6 +191,12 @@ static void describe_process(uint32_t flags)
     memcpy(process->host, tp_boot.host, sizeof(process->host));
 }
 
+/* The flag is set by whoever meets it; the record learns of it on slow paths. */
+static void note_sandbox(void)
+{
+    if (tp_os_is_sandboxed()) file.process.flags |= TP_PROCESS_SANDBOXED;
+}
+
 static void describe_file(void)
 {
     size_t exe = strlen(tp_boot.exe);
@@ -218,14 +239,19 @@ static bool map_part(int fd, void *at, size_t bytes, uint64_t offset)
 /* Reserves pages; 0 or an errno. Never lets RLIMIT_FSIZE kill the program. */
 static int reserve(int fd, uint64_t offset, uint64_t bytes)
 {
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
-        limit.rlim_cur < offset + bytes)
-        return EFBIG;
-    int error;
-    while ((error = posix_fallocate(fd, (off_t)offset, (off_t)bytes)) == EINTR) {
-    }
+    if (tp_os_file_limit() < offset + bytes) return EFBIG;
+    int error = EINTR;
+    for (int i = 0; error == EINTR && i < TRIES; i++)
+        error = posix_fallocate(fd, (off_t)offset, (off_t)bytes);
     return error;
+}
+
+/* Makes room for all bays behind the `bytes` in use; without it extend() needs a name. */
+static void stretch(int fd, uint64_t bytes)
+{
+    uint64_t all = AT_BAYS + (uint64_t)BAYS * BAY_BYTES;
+    bool good = tp_os_file_limit() >= all && ftruncate(fd, (off_t)all) == 0;
+    live.length = good ? all : bytes;
 }
 
 static int create(const char *folder, char *out_path)
@@ -235,7 +261,8 @@ static int create(const char *folder, char *out_path)
             (unsigned long)tp_boot.start_jiffies, n);
         int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
         int fd = open(out_path, flags, 0600);
-        if (fd >= 0 || errno != EEXIST) return fd;
+        if (fd >= 0) return fd;
+        if (errno != EEXIST) return -1;
     }
     return -1;
 }
@@ -257,6 +284,9 @@ static int fill_and_map(int fd)
         if (pwrite(fd, live.bay[i], length, at) != (ssize_t)length) return errno;
     }
 
+    stretch(fd, bytes);
+    // From here on a part may be shared with children, even if the next one fails.
+    live.shared = true;
     bool good = map_part(fd, &file, sizeof(file), 0) &&
         map_part(fd, &tp_account, sizeof(tp_account), AT_ACCOUNT) &&
         map_part(fd, ended, sizeof(ended), AT_ENDED);
@@ -274,7 +304,10 @@ static int open_in(const char *folder)
         return errno;
     }
     struct stat status;
-    int error = fstat(fd, &status) == 0 ? fill_and_map(fd) : errno;
+    int error = fstat(fd, &status) == 0 ? 0 : errno;
+    // The umask may have taken even the owner's right to read it later.
+    if (!error && (status.st_mode & 0777) != 0600) fchmod(fd, 0600);
+    if (!error) error = fill_and_map(fd);
     close(fd);
     if (error) {
         unlink(live.path);
@@ -286,6 +319,17 @@ static int open_in(const char *folder)
     return 0;
 }
 
+/*
+ * XDG_RUNTIME_DIR must belong to the user, says its specification. One that does not
+ * was kept from somebody else's session (su, sudo), or is open to everybody.
+ */
+static bool is_private(const char *folder)
+{
+    struct stat status;
+    return stat(folder, &status) == 0 && S_ISDIR(status.st_mode) &&
+        status.st_uid == geteuid() && !(status.st_mode & (S_IWGRP | S_IWOTH));
+}
+
 static void open_file(void)
 {
     int error = 0;
@@ -294,7 +338,7 @@ static void open_file(void)
         error = open_in(tp_options.live_path);
     } else {
         const char *run = tp_boot.run_folder;
-        error = run && run[0] == '/' ? open_in(run) : ENOENT;
+        error = run && run[0] == '/' && is_private(run) ? open_in(run) : ENOENT;
         if (error) error = open_in("/dev/shm");
         if (error) error = open_in("/tmp");
     }
@@ -305,6 +349,18 @@ static void open_file(void)
         tp_options.live == TP_LIVE_PATH ? tp_options.live_path : "", error);
 }
 
+/* Lists the bays anew, none of them lost. */
+static void list_bays(void)
+{
+    uint32_t n = file.header.n_regions;
+    while (n && file.rows[n - 1].kind == TP_REGION_THREADS) n--;
+    file.header.n_regions = n;
+    file.header.flags &= ~live.flags;
+    live.flags = 0;
+    for (uint32_t i = 0; i < live.n_bays; i++)
+        add_bay_row(AT_BAYS + (uint64_t)i * BAY_BYTES);
+}
+
 void tp_live_open(void)
 {
     uint32_t flags = 0;
@@ -312,16 +368,37 @@ void tp_live_open(void)
         flags |= TP_PROCESS_NO_RANGE;
     describe_process(flags);
     describe_file();
-    for (uint32_t i = 0; i < live.n_bays; i++)
-        add_bay_row(AT_BAYS + (uint64_t)i * BAY_BYTES);
+    list_bays();
     open_file();
     atomic_fetch_add_explicit(
         &tp_account.totals.self_bytes, file.header.total_bytes, memory_order_relaxed);
 }
 
-/* Maps a further bay; the file is opened by name, and only if it is still ours. */
-static int extend(struct tp_counters *counters, uint64_t offset)
+/* Maps a further bay, given the one before it: see the head of this file. */
+static int extend_blind(struct tp_counters *counters, uint64_t offset, void *before)
 {
+    if (offset + BAY_BYTES > live.length) return EFBIG;
+    char *both = mremap(before, 0, 2 * BAY_BYTES, MREMAP_MAYMOVE);
+    if (both == MAP_FAILED) return errno;
+    char *next = both + BAY_BYTES;
+    int error = EINTR;
+    for (int i = 0; error == EINTR && i < TRIES; i++)
+        error = madvise(next, BAY_BYTES, MADV_POPULATE_WRITE) == 0 ? 0 : errno;
+    int flags = MREMAP_MAYMOVE | MREMAP_FIXED;
+    if (!error && mremap(next, BAY_BYTES, BAY_BYTES, flags, counters) == MAP_FAILED) {
+        error = errno;
+        // The kernel may have unmapped the bay already; nothing was counted in it yet.
+        mmap(counters, BAY_BYTES, PROT_READ | PROT_WRITE,
+            MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    }
+    tp_os_unmap(both, error ? 2 * BAY_BYTES : BAY_BYTES);
+    return error;
+}
+
+/* The same by name, where the kernel or a limit is in the way; only if it is ours. */
+static int extend_by_name(struct tp_counters *counters, uint64_t offset)
+{
+    if (tp_os_is_sandboxed()) return EPERM;
     int fd = open(live.path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0) return errno;
     struct stat status;
@@ -342,11 +419,13 @@ void tp_host_bay(struct tp_counters *counters, uint32_t first)
     live.n_bays = bay + 1;
     if (!file.header.n_regions) return;  // not opened yet
     uint64_t offset = AT_BAYS + (uint64_t)bay * BAY_BYTES;
+    if (live.flags & TP_FILE_LOST_COUNTS) return;  // a gap is there already
     int saved = errno;
-    if (live.path[0] && extend(counters, offset)) {
+    if (live.path[0] && (!bay || extend_blind(counters, offset, live.bay[bay - 1])) &&
+        extend_by_name(counters, offset)) {
         live.flags |= TP_FILE_LOST_COUNTS;
         file.header.flags |= TP_FILE_LOST_COUNTS;
-    } else if (!(live.flags & TP_FILE_LOST_COUNTS)) {
+    } else {
         add_bay_row(offset);
     }
     errno = saved;
@@ -376,6 +455,7 @@ static void open_late(void)
     uintptr_t outer;
     live.due = !tp_pool_begin_alone(&outer);
     if (live.due) return;
+    list_bays();
     open_file();
     tp_pool_end_alone(outer);
 }
@@ -383,6 +463,13 @@ static void open_late(void)
 void tp_live_reopen(void)
 {
     if (!live.path[0]) open_late();
+}
+
+void tp_live_close(void)
+{
+    note_sandbox();
+    file.header.reason = TP_REASON_EXIT;
+    refresh_clocks();
 }
 
 void tp_live_remove(void)
@@ -420,16 +507,39 @@ void tp_host_thread_ended(
 
 /* ---- fork ---- */
 
-/* Puts private memory in the place of shared pages; the first `keep` bytes stay. */
-static void privatise(void *at, size_t bytes, size_t keep)
+/*
+ * Puts private memory in the place of shared pages; the first `keep` bytes stay. Fails:
+ * false, and the pages are still the parent's.
+ */
+static bool privatise(void *at, size_t bytes, size_t keep)
 {
-    char page[TP_PAGE];
-    char *copy = keep > sizeof(page) ? tp_os_map(keep) : page;
-    if (copy) memcpy(copy, at, keep);
-    void *fresh = mmap(at, bytes, PROT_READ | PROT_WRITE,
-        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-    if (copy && fresh != MAP_FAILED) memcpy(at, copy, keep);
-    if (copy && copy != page) tp_os_unmap(copy, keep);
+    for (int i = 0; i < 3; i++) {
+        char *copy = tp_os_map(bytes);
+        if (!copy) continue;
+        memcpy(copy, at, keep);
+        int flags = MREMAP_MAYMOVE | MREMAP_FIXED;
+        if (mremap(copy, bytes, bytes, flags, at) != MAP_FAILED) return true;
+        tp_os_unmap(copy, bytes);
+    }
+    return false;
+}
+
+/* Leaves the parent's file to the parent. */
+static void part_from_parent(void)
+{
+    size_t totals = sizeof(struct tp_totals) + sizeof(tp_account.classes);
+    bool good = privatise(&tp_account, sizeof(tp_account), totals) &&
+        privatise(ended, sizeof(ended), 0);
+    uint32_t slots = tp_pool_slots();
+    for (uint32_t i = 0; i < live.n_bays; i++) {
+        uint32_t used = slots - i * TP_BAY_SLOTS;
+        if (used > TP_BAY_SLOTS) used = TP_BAY_SLOTS;
+        size_t bytes = used * sizeof(struct tp_counters);
+        good = privatise(live.bay[i], BAY_BYTES, bytes) && good;
+    }
+    // No memory at all: we count into the parent's file, which should say so.
+    if (!good) file.header.flags |= TP_FILE_LOST_COUNTS;
+    live.shared = !privatise(&file, sizeof(file), sizeof(file)) || !good;
 }
 
 void tp_live_forked(void)
@@ -438,19 +548,8 @@ void tp_live_forked(void)
     bool had_file = live.path[0] != '\0';
     live.path[0] = '\0';
     live.parent_pid = tp_boot.pid;
-    tp_boot_forked();
-    if (had_file) {
-        size_t totals = sizeof(struct tp_totals) + sizeof(tp_account.classes);
-        privatise(&file, sizeof(file), sizeof(file));
-        privatise(&tp_account, sizeof(tp_account), totals);
-        privatise(ended, sizeof(ended), 0);
-        uint32_t slots = tp_pool_slots();
-        for (uint32_t i = 0; i < live.n_bays; i++) {
-            uint32_t used = slots - i * TP_BAY_SLOTS;
-            if (used > TP_BAY_SLOTS) used = TP_BAY_SLOTS;
-            privatise(live.bay[i], BAY_BYTES, used * sizeof(struct tp_counters));
-        }
-    }
+    if (!tp_os_is_sandboxed()) tp_boot_forked();
+    if (live.shared) part_from_parent();
     atomic_store_explicit(&live.n_ended, 0, memory_order_relaxed);
     if (had_file) live.due = true;
     live.fresh_fork = true;
@@ -474,7 +573,8 @@ void tp_live_settle(void)
 {
     int saved = errno;
     live.fresh_fork = false;
-    if (live.due) open_late();
+    if (live.due && !tp_os_is_sandboxed()) open_late();
+    note_sandbox();
     refresh_clocks();
     errno = saved;
 }
@@ -499,6 +599,7 @@ struct tp_live_view tp_live_view(void)
         .command_bytes = file.rows[2].count,
         .ended = ended,
         .n_ended = n < ENDED ? n : ENDED,
-        .flags = live.path[0] ? 0 : live.flags,
+        // Bays that the file has no room for are in memory all the same.
+        .flags = file.header.flags & ~live.flags,
         .file_bytes = live.path[0] ? file.header.total_bytes : 0 };
 }

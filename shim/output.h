@@ -33,6 +33,12 @@ bool tp_live_is_due(void);
 /* Makes a file again after tp_live_remove(): the process goes on after all. */
 void tp_live_reopen(void);
 
+/*
+ * The process ends in a sandbox, without a dump: its file stays and says so. Makes no
+ * system call but for the clock.
+ */
+void tp_live_close(void);
+
 /* Removes the file: its account is in a dump, or nobody wants it. Idempotent. */
 void tp_live_remove(void);
 
