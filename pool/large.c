@@ -30,6 +30,7 @@ enum {
     MAPPINGS = 512,                  // outside the range; they double, so few are made
     START_STACK = 256 * 1024,        // for jemalloc's start
     START_NEEDS = 12 * 1024 * 1024,  // of memory, so that a start cannot fail half-way
+    AREA = 2 * 1024 * 1024,          // jemalloc wants its chunks aligned to that
     IDLE_LEAST = 16 * 1024 * 1024,   // idle bytes that are always allowed
     IDLE_SHARE = 2,                  // above that, half of the bytes in use
 };
@@ -72,6 +73,8 @@ static struct {
     _Atomic(unsigned) n_mappings;
     struct tp_lock lock;        // of mapping[]
     struct tp_lock start_lock;  // held while jemalloc starts
+    char *start_at;             // what it starts on, NULL at any other time
+    char *start_end;
     void (*prepare)(void);
     void (*parent)(void);
     void (*child)(void);
@@ -123,6 +126,18 @@ static void give_back(void *start, size_t bytes)
     }
 }
 
+/* A piece of the memory set aside for the start, or NULL. */
+static char *take_for_start(size_t bytes)
+{
+    if (!large.start_at) return NULL;
+    size_t align = bytes >= AREA ? AREA : tp_os_page();
+    char *start = (char *)tp_align_up((uintptr_t)large.start_at, align);
+    if (start > large.start_end || bytes > (size_t)(large.start_end - start))
+        return NULL;
+    large.start_at = start + bytes;
+    return start;
+}
+
 void *tp_je_mmap(void *at, size_t bytes, int access, int flags, int fd, long offset)
 {
     (void)access;
@@ -130,7 +145,8 @@ void *tp_je_mmap(void *at, size_t bytes, int access, int flags, int fd, long off
     (void)fd;
     (void)offset;
     // A wish for an address is only a wish, and an extent never grows that way.
-    char *start = at ? NULL : tp_depot_extent(bytes);
+    char *start = at ? NULL : take_for_start(bytes);
+    if (!at && !start) start = tp_depot_extent(bytes);
     if (!at && !start) start = tp_os_map(bytes);
     if (start && !remember(start, bytes)) {
         give_back(start, bytes);
@@ -252,19 +268,18 @@ static bool is_started(void)
 {
     uint32_t state = atomic_load_explicit(&large.state, memory_order_acquire);
     if (TP_LIKELY(state != UNTRIED)) return state == STARTED;
+    if (tp_os_is_sandboxed()) return false;  // it asks for processors and files
     tp_lock_enter(&large.start_lock);
     char *stack = NULL;
     if (atomic_load_explicit(&large.state, memory_order_relaxed) == UNTRIED) {
-        // Where a start would find too little memory it crashes: ask before.
-        char *probe = tp_os_map(START_NEEDS);
-        if (probe) {
-            tp_os_unmap(probe, START_NEEDS);
-            stack = tp_os_map(START_STACK);
-        } else {
-            atomic_store_explicit(&large.state, FAILED, memory_order_release);
-        }
+        // Where a start finds too little memory, or too few mappings, it crashes: all
+        // that it needs is there before, in one piece with its stack.
+        stack = tp_os_map(START_STACK + START_NEEDS);
+        if (!stack) atomic_store_explicit(&large.state, FAILED, memory_order_release);
     }
     if (stack) {
+        large.start_at = stack + START_STACK;
+        large.start_end = large.start_at + START_NEEDS;
         static ucontext_t here, there;
         getcontext(&there);
         there.uc_stack.ss_sp = stack;
@@ -273,6 +288,8 @@ static bool is_started(void)
         makecontext(&there, start_here, 0);
         swapcontext(&here, &there);
         tp_os_unmap(stack, START_STACK);
+        tp_os_unmap(large.start_at, (size_t)(large.start_end - large.start_at));
+        large.start_at = NULL;
     }
     tp_lock_leave(&large.start_lock);
     return atomic_load_explicit(&large.state, memory_order_acquire) == STARTED;
