@@ -87,7 +87,7 @@ uint64_t tp_os_now_ns(void);
 /* Lets others run for a moment. */
 void tp_os_pause(void);
 
-/* Thread id of the caller, straight from the kernel; 0 in a sandbox. */
+/* Thread id of the caller, straight from the kernel where that may be asked. */
 uint32_t tp_os_tid(void);
 
 /* The caller's name as the kernel has it, terminated; in a sandbox `out` stays. */

@@ -88,6 +88,7 @@ static bool is_fault(int number)
 static bool may_wait(int number, const siginfo_t *info)
 {
     if (number == SIGABRT || (is_fault(number) && info->si_code > 0)) return false;
+    if (tp_os_is_sandboxed()) return false;  // which may forbid to queue it again
     return !(atomic_load_explicit(&handlers.once, memory_order_relaxed) & bit(number));
 }
 
@@ -234,7 +235,7 @@ static bool is_known(int number)
 /* A child of vfork has its own handlers, but our memory: it changes nothing here. */
 static bool is_us(void)
 {
-    return (uint32_t)syscall(SYS_getpid) == tp_boot.pid;
+    return tp_os_is_sandboxed() || (uint32_t)syscall(SYS_getpid) == tp_boot.pid;
 }
 
 /* Both kinds of handler are called with three arguments; one kind does not look. */

@@ -191,12 +191,6 @@ static void describe_process(uint32_t flags)
     memcpy(process->host, tp_boot.host, sizeof(process->host));
 }
 
-/* The flag is set by whoever meets it; the record learns of it on slow paths. */
-static void note_sandbox(void)
-{
-    if (tp_os_is_sandboxed()) file.process.flags |= TP_PROCESS_SANDBOXED;
-}
-
 static void describe_file(void)
 {
     size_t exe = strlen(tp_boot.exe);
@@ -436,6 +430,11 @@ void tp_live_set_inert(void)
     file.process.flags |= TP_PROCESS_INERT;
 }
 
+void tp_live_note_sandbox(void)
+{
+    file.process.flags |= TP_PROCESS_SANDBOXED;
+}
+
 bool tp_live_is_fresh_fork(void)
 {
     return live.fresh_fork;
@@ -467,7 +466,7 @@ void tp_live_reopen(void)
 
 void tp_live_close(void)
 {
-    note_sandbox();
+    if (tp_os_is_sandboxed()) tp_live_note_sandbox();
     file.header.reason = TP_REASON_EXIT;
     refresh_clocks();
 }
@@ -574,7 +573,7 @@ void tp_live_settle(void)
     int saved = errno;
     live.fresh_fork = false;
     if (live.due && !tp_os_is_sandboxed()) open_late();
-    note_sandbox();
+    if (tp_os_is_sandboxed()) tp_live_note_sandbox();
     refresh_clocks();
     errno = saved;
 }

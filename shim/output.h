@@ -24,6 +24,9 @@ void tp_live_open(void);
 /* Notes that the program's own allocator serves it. */
 void tp_live_set_inert(void);
 
+/* Notes that the program has given up system calls, as tp_os_sandboxed says. */
+void tp_live_note_sandbox(void);
+
 /* True in a forked child that has lived too short to have an account of its own. */
 bool tp_live_is_fresh_fork(void);
 

@@ -92,7 +92,7 @@ int sigaction(int number, const struct sigaction *new, struct sigaction *old)
     if (!signals.ours || number != signals.ours)
         return tp_handlers_set(number, new, old);
     // A child of vfork has its own handlers, but our memory: it changes nothing here.
-    if ((uint32_t)syscall(SYS_getpid) != tp_boot.pid)
+    if (!tp_os_is_sandboxed() && (uint32_t)syscall(SYS_getpid) != tp_boot.pid)
         return __sigaction(number, new, old);
     struct sigaction wanted;
     if (new) wanted = *new;  // may be the same memory as old
