@@ -291,6 +291,8 @@ static struct writer open_summary(void)
     else if (!S_ISCHR(status.st_mode) &&
         (!S_ISREG(status.st_mode) || status.st_uid != geteuid()))
         writer.error = EPERM;
+    else if (!(status.st_mode & 0777))
+        fchmod(writer.fd, 0600);  // just made, and the umask has taken all
     return writer;
 }
 

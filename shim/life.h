@@ -31,6 +31,7 @@ struct tp_options {
     uint64_t interval_bytes;  // 0: off
     enum tp_live_folder live;
     char live_path[TP_PATH];
+    bool command;  // the recording holds the command line
     enum tp_summary summary;
     char summary_path[TP_PATH];
     bool follow;

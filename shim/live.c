@@ -197,6 +197,7 @@ static void describe_file(void)
     size_t aligned = tp_align_up(exe, 8);
     size_t room = PROCESS_BYTES - sizeof(struct tp_process_record) - aligned;
     size_t command = tp_boot.command_bytes < room ? tp_boot.command_bytes : room;
+    if (!tp_options.command) command = 0;
     uint8_t *text = file.process_page + sizeof(struct tp_process_record);
     memcpy(text, tp_boot.exe, exe);
     if (command) memcpy(text + aligned, tp_boot.command, command);
@@ -455,6 +456,7 @@ static void open_late(void)
     live.due = !tp_pool_begin_alone(&outer);
     if (live.due) return;
     list_bays();
+    file.header.reason = 0;  // an exec that failed may have closed the last one
     open_file();
     tp_pool_end_alone(outer);
 }
@@ -476,9 +478,10 @@ void tp_live_remove(void)
     if (!live.path[0]) return;
     struct stat status;
     int saved = errno;
-    if (lstat(live.path, &status) == 0 && status.st_dev == live.device &&
-        status.st_ino == live.inode)
-        unlink(live.path);
+    bool found = lstat(live.path, &status) == 0 && status.st_dev == live.device &&
+        status.st_ino == live.inode;
+    // Out of reach (chroot, setuid) it stays, and should not look like a crash.
+    if (!found || unlink(live.path) != 0) tp_live_close();
     live.path[0] = '\0';
     errno = saved;
 }

@@ -50,6 +50,8 @@ static const struct key keys[] = {
         "dump every 30s, 5m, or every 1g allocated" },
     { "live", LIVE, FIELD(live), "auto", 0, 0,
         "folder of the live file; off: lost on SIGKILL" },
+    { "command", FLAG, FIELD(command), "on", 0, 0,
+        "keep the command line, which may hold secrets" },
     { "summary", SUMMARY, FIELD(summary), "off", 0, 0,
         "text summary with each dump: stderr or a path" },
     { "follow", FLAG, FIELD(follow), "on", 0, 0, "children inherit the preload" },

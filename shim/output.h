@@ -37,8 +37,8 @@ bool tp_live_is_due(void);
 void tp_live_reopen(void);
 
 /*
- * The process ends in a sandbox, without a dump: its file stays and says so. Makes no
- * system call but for the clock.
+ * The process ends, its file stays and says so: it is the last dump. Makes no system
+ * call but for the clock.
  */
 void tp_live_close(void);
 

@@ -60,12 +60,12 @@ def from_environment(name):
 class Place:
     """A folder for one test: dumps, live files, and whatever the program writes.
 
-    On tmpfs where there is one, as the live file wants it. `user` (pid entry) owns it
+    On tmpfs where there is one, as the live file wants it, or in `under`. `user` (pid entry) owns it
     when the programs of the test run as somebody else.
     """
 
-    def __init__(self, user=None):
-        shm = "/dev/shm"
+    def __init__(self, user=None, under=None):
+        shm = under or "/dev/shm"
         self.top = tempfile.mkdtemp(prefix="tidepool-test-",
                                     dir=shm if os.access(shm, os.W_OK) else None)
         self.live, self.out, self.work = (os.path.join(self.top, name)
