@@ -147,7 +147,7 @@ def help():
         done = tidepool.run([program()], place.environment(TIDEPOOL="help"), place.work)
         require((done.status, done.stdout) == (7, b"sum 25032004\n"), "the program differs")
         for key in ("sample", "out", "exit", "signal", "interval", "live", "summary",
-                    "follow", "depth", "unwind", "zero", "check", "reserve", "purge"):
+                    "follow", "depth", "unwind", "command", "zero", "check", "reserve", "purge"):
             require(re.search(rf"(?m)^(tidepool:)?\s*{key}\b", done.stderr.decode()),
                     f"the table lacks {key}: {done.stderr.decode()}")
 
