@@ -339,6 +339,7 @@ static void open_file(void)
     }
     if (!error) return;
     file.process.flags |= TP_PROCESS_NO_FILE;
+    if (file.process.flags & TP_PROCESS_FORKED) return;  // not a line for each child
     tp_say("cannot keep the live file%s%s: %d; the account is lost on SIGKILL",
         tp_options.live == TP_LIVE_PATH ? " in " : "",
         tp_options.live == TP_LIVE_PATH ? tp_options.live_path : "", error);

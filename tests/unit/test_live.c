@@ -36,6 +36,7 @@ static int make_folder(void **state)
     strcpy(tp_boot.exe, "/bin/prog");
     tp_boot.pid = 4242;
     tp_boot.start_jiffies = 17;
+    tp_options.command = true;
     tp_boot.command = "prog";
     tp_boot.command_bytes = 5;
     strcpy(tp_options.live_path, "tidepool-test.XXXXXX");
@@ -103,6 +104,14 @@ static uint64_t allocations_in_memory(void)
     return sum;
 }
 
+/* True when the file of the last read takes no more blocks than it uses bytes. */
+static bool is_a_hole_after(uint64_t used)
+{
+    struct stat status;
+    return stat(path, &status) == 0 && (uint64_t)status.st_size > used &&
+        (uint64_t)status.st_blocks * 512 <= used + 64 * 1024;
+}
+
 static void what_was_counted_before_is_in_the_file(void **state)
 {
     (void)state;
@@ -114,7 +123,8 @@ static void what_was_counted_before_is_in_the_file(void **state)
     struct tp_file_header header = header_now();
     assert_memory_equal(header.magic, TP_FORMAT_MAGIC, 8);
     assert_int_equal(header.state, TP_FILE_LIVE);
-    assert_int_equal(header.total_bytes, n);
+    assert_true(header.total_bytes <= n);
+    assert_true(is_a_hole_after(header.total_bytes));
     assert_int_equal(allocations_in_file(), 97);
 }
 
@@ -143,15 +153,21 @@ static void file_grows_with_the_threads(void **state)
     (void)state;
     pthread_t thread[CROWD];
     struct tp_file_header before = header_now();
+    // It needs neither its name nor a descriptor for that.
+    char away[1100];
+    snprintf(away, sizeof(away), "%s.away", file_of(4242));
+    assert_int_equal(rename(file_of(4242), away), 0);
     assert_int_equal(pthread_barrier_init(&barrier, NULL, CROWD), 0);
     for (int i = 0; i < CROWD; i++)
         assert_int_equal(pthread_create(&thread[i], NULL, take_a_slot, NULL), 0);
     for (int i = 0; i < CROWD; i++) pthread_join(thread[i], NULL);
     pthread_barrier_destroy(&barrier);
+    assert_int_equal(rename(away, file_of(4242)), 0);
     size_t n = read_back(file_of(4242));
     struct tp_file_header header = header_now();
     assert_true(header.total_bytes > before.total_bytes);
-    assert_int_equal(header.total_bytes, n);
+    assert_true(header.total_bytes <= n);
+    assert_true(is_a_hole_after(header.total_bytes));
     assert_int_equal(header.flags & TP_FILE_LOST_COUNTS, 0);
     assert_int_equal(allocations_in_file(), allocations_in_memory());
     assert_int_equal(tp_live_view().n_ended, CROWD);

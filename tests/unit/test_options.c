@@ -297,8 +297,9 @@ static void help_is_a_table_of_all_keys(void **state)
     (void)state;
     static const char *const heads[] = { "  sample=512k ", "  out=tidepool.%e.%p.tide ",
         "  exit=on ", "  signal=USR1 ", "  interval=off ", "  live=auto ",
-        "  summary=off ", "  follow=on ", "  depth=64 ", "  unwind=auto ",
-        "  zero=off ", "  check=off ", "  reserve=auto ", "  purge=1s " };
+        "  command=on ", "  summary=off ", "  follow=on ", "  depth=64 ",
+        "  unwind=auto ", "  zero=off ", "  check=off ", "  reserve=auto ",
+        "  purge=1s " };
     enum { KEYS = sizeof(heads) / sizeof(heads[0]), COLUMN = 33 };
     const char *line = complaint("help");
     const char *first = "tidepool: TIDEPOOL=key=value,...\n";

@@ -8,7 +8,10 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 enum { AREA = 2 * 1024 * 1024, LOCKERS = 4, EACH = 20011 };
 
@@ -134,6 +137,72 @@ static void held_lock_cannot_be_had(void **state)
     tp_lock_leave(&lock);
 }
 
+static void a_write_that_nobody_reads_brings_no_signal(void **state)
+{
+    (void)state;
+    int ends[2];
+    struct tp_quiet quiet;
+    sigset_t pending;
+    assert_int_equal(pipe(ends), 0);
+    close(ends[0]);
+    tp_os_quiet(&quiet);
+    assert_int_equal(write(ends[1], "x", 1), -1);
+    assert_int_equal(errno, EPIPE);
+    tp_os_loud(&quiet);  // where it would come now, this test is over
+    assert_int_equal(errno, EPIPE);
+    assert_int_equal(sigpending(&pending), 0);
+    assert_false(sigismember(&pending, SIGPIPE));
+    close(ends[1]);
+}
+
+static void a_signal_that_the_program_blocks_stays_as_it_was(void **state)
+{
+    (void)state;
+    sigset_t mine, before, after;
+    struct tp_quiet quiet;
+    sigemptyset(&mine);
+    sigaddset(&mine, SIGPIPE);
+    assert_int_equal(sigprocmask(SIG_BLOCK, &mine, &before), 0);
+    raise(SIGPIPE);
+    tp_os_quiet(&quiet);
+    tp_os_loud(&quiet);
+    assert_int_equal(sigpending(&after), 0);
+    assert_true(sigismember(&after, SIGPIPE));
+    assert_int_equal(sigprocmask(SIG_BLOCK, NULL, &after), 0);
+    assert_true(sigismember(&after, SIGPIPE));
+    assert_false(sigismember(&after, SIGXFSZ));
+    assert_int_equal(sigwaitinfo(&mine, NULL), SIGPIPE);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+}
+
+static void file_limit_is_what_was_set(void **state)
+{
+    (void)state;
+    struct rlimit before, small;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    small = before;
+    small.rlim_cur = 12345;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    assert_int_equal(tp_os_file_limit(), 12345);
+    setrlimit(RLIMIT_FSIZE, &before);
+    if (before.rlim_cur == RLIM_INFINITY)
+        assert_int_equal(tp_os_file_limit(), UINT64_MAX);
+}
+
+static void a_sandbox_knows_its_threads_too(void **state)
+{
+    (void)state;
+    char name[16] = "untouched";
+    uint32_t tid = tp_os_tid();
+    assert_false(tp_os_on_signal_stack());
+    atomic_store(&tp_os_sandboxed, true);
+    assert_int_equal(tp_os_tid(), tid);
+    assert_true(tp_os_on_signal_stack());
+    tp_os_thread_name(name);
+    assert_string_equal(name, "untouched");
+    atomic_store(&tp_os_sandboxed, false);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -144,6 +213,10 @@ int main(void)
         cmocka_unit_test(moved_pages_take_their_content_along),
         cmocka_unit_test(child_finds_its_fork_mark_wiped),
         cmocka_unit_test(clocks_do_not_go_back),
+        cmocka_unit_test(a_write_that_nobody_reads_brings_no_signal),
+        cmocka_unit_test(a_signal_that_the_program_blocks_stays_as_it_was),
+        cmocka_unit_test(file_limit_is_what_was_set),
+        cmocka_unit_test(a_sandbox_knows_its_threads_too),
         cmocka_unit_test(lock_lets_one_thread_in),
         cmocka_unit_test(held_lock_cannot_be_had),
     };

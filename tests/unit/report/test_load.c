@@ -311,6 +311,33 @@ static void freezing_leaves_out_what_was_never_used(void **state)
     test_file_fini(&file);
 }
 
+static void the_hole_behind_a_live_file_is_not_read(void **state)
+{
+    (void)state;
+    struct test_file file;
+    struct tp_source source;
+    struct tp_image image;
+    struct tp_recording recording;
+    make_live(&file);
+    test_file_header(&file)->reason = TP_REASON_EXIT;
+    as_source(&source, &file);
+    // More than a reader would ever allocate.
+    assert_int_equal(ftruncate(source.fd, (off_t)1 << 40), 0);
+    assert_true(tp_recording_load(&recording, &source, &error));
+    assert_int_equal(recording.n_dumps, 1);
+    assert_int_equal(recording.dumps[0].n_slots, 2);
+    tp_recording_fini(&recording);
+    assert_true(tp_image_freeze(&image, &source, &error));
+    assert_true(image.n_bytes <= file.n_bytes);
+    assert_true(
+        tp_recording_parse(&recording, image.bytes, image.n_bytes, "f", &error));
+    assert_int_equal(recording.dumps[0].header.reason, TP_REASON_EXIT);
+    tp_recording_fini(&recording);
+    tp_image_fini(&image);
+    tp_source_close(&source);
+    test_file_fini(&file);
+}
+
 static void a_row_that_grows_now_is_left_out_of_a_live_file(void **state)
 {
     (void)state;
@@ -350,6 +377,7 @@ int main(void)
         cmocka_unit_test(a_live_file_without_its_process_is_an_orphan),
         cmocka_unit_test(a_live_file_of_a_running_process_gets_its_memory),
         cmocka_unit_test(freezing_leaves_out_what_was_never_used),
+        cmocka_unit_test(the_hole_behind_a_live_file_is_not_read),
         cmocka_unit_test(a_row_that_grows_now_is_left_out_of_a_live_file),
     };
     return cmocka_run_group_tests_name("load", tests, NULL, NULL);

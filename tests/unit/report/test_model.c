@@ -280,6 +280,10 @@ static void a_live_file_is_live_or_killed(void **state)
     test_dump(&dump, NULL, 0);
     dump.header.state = TP_FILE_LIVE;
     build(&profile, &dump);
+    assert_string_equal(profile.reason, "exit");  // its last word, from a sandbox
+    tp_profile_fini(&profile);
+    dump.header.reason = 0;
+    build(&profile, &dump);
     assert_string_equal(profile.reason, "killed");
     assert_int_equal(profile.duration_ns, 3000000000);
     tp_profile_fini(&profile);
