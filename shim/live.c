@@ -47,47 +47,6 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-static_assert(
-    sizeof(struct tp_counters) == sizeof(struct tp_thread_slot), "one layout");
-#define SAME(pool_field, file_field)                          \
-    static_assert(offsetof(struct tp_counters, pool_field) == \
-            offsetof(struct tp_thread_slot, file_field),      \
-        "one layout")
-SAME(room, room);
-SAME(limit, limit);
-SAME(state, state);
-SAME(tid, tid);
-SAME(epoch, epoch);
-SAME(started_ns, started_ns);
-SAME(remote_frees, remote_frees);
-SAME(frees, frees);
-SAME(taken, taken);
-SAME(large_allocated_bytes, large_allocated_bytes);
-SAME(large_freed_bytes, large_freed_bytes);
-SAME(calls, calls);
-SAME(failed, failed);
-SAME(realloc_freed, realloc_freed);
-SAME(zeroed_for_free, zeroed_for_free);
-SAME(name, name);
-SAME(base, base);
-static_assert(
-    sizeof(struct tp_totals) == sizeof(struct tp_totals_record), "one layout");
-static_assert(offsetof(struct tp_totals, foreign_frees) ==
-        offsetof(struct tp_totals_record, foreign_frees),
-    "one layout");
-static_assert(
-    sizeof(struct tp_latency) == sizeof(struct tp_latency_record), "one layout");
-static_assert(
-    offsetof(struct tp_latency, buckets) == offsetof(struct tp_latency_record, buckets),
-    "one layout");
-static_assert(
-    sizeof(struct tp_class_count) == sizeof(struct tp_class_record), "layout");
-static_assert((int)TP_CALLS == (int)TP_ENTRIES, "one list of entry points");
-static_assert((int)TP_CLASSES == (int)TP_FORMAT_POOL_CLASSES, "one list of classes");
-static_assert((int)TP_BUCKETS == (int)TP_FORMAT_BUCKETS, "one kind of histogram");
-static_assert((int)TP_SHARED == (int)TP_SLOT_SHARED, "one list of states");
-static_assert(sizeof(struct tp_sums) == sizeof(struct tp_thread_sums), "one layout");
-
 enum {
     HEAD_BYTES = 4096,
     PROCESS_BYTES = 8192,
