@@ -11,7 +11,7 @@
  * A child that comes about in another way is noticed at its first slow path, by a word
  * that the kernel wipes on fork.
  */
-#include "shim/life.h"
+#include "shim/output.h"
 
 #include "pool/host.h"
 
@@ -96,10 +96,14 @@ static bool is_filter(long number, long a)
 static TP_COLD long take_part(
     long number, long a, long b, long c, long d, long e, long f)
 {
-    bool filter = is_filter(number, a) && is_us();
+    bool filter = is_filter(number, a);
+    // One that is in force may forbid to ask who we are.
+    bool first = filter && !tp_os_is_sandboxed() && is_us();
     long result = ask(number, a, b, c, d, e, f);
-    if (filter && result >= 0)
+    if (first && result >= 0) {
         atomic_store_explicit(&tp_os_sandboxed, true, memory_order_relaxed);
+        tp_live_note_sandbox();
+    }
     if (!filter && result == 0) tp_host_forked();
     return result;
 }
