@@ -95,7 +95,11 @@ static number run_threads(void)
     pthread_attr_init(&small);
     pthread_attr_setstacksize(&small, 64 * 1024);
     pthread_mutex_lock(&gate);
-    while (n < THREADS && !pthread_create(&thread[n], &small, run, &sums[n])) n++;
+    // A machine that is busy with other tests may be out of threads for a moment.
+    for (unsigned tries = 0; n < THREADS && tries < (scarce ? 1 : 500); tries++) {
+        while (n < THREADS && !pthread_create(&thread[n], &small, run, &sums[n])) n++;
+        if (n < THREADS && !scarce) usleep(10000);
+    }
     pthread_mutex_unlock(&gate);
     MUST(n == THREADS || scarce);
     for (unsigned i = 0; i < n; i++) pthread_join(thread[i], NULL);

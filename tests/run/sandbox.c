@@ -65,9 +65,26 @@ static const int needed[] = { SYS_read, SYS_write, SYS_mmap, SYS_munmap, SYS_mpr
     SYS_clone, SYS_clone3, SYS_set_robust_list, SYS_rseq, SYS_sched_yield,
     SYS_getrandom, SYS_wait4, SYS_tgkill, SYS_gettid, SYS_getpid };
 
-static const int of_files[] = { SYS_openat, SYS_unlink, SYS_unlinkat, SYS_renameat2,
-    SYS_link, SYS_fallocate, SYS_ftruncate, SYS_pwrite64, SYS_stat, SYS_newfstatat,
-    SYS_fstat, SYS_readlink };
+static const int of_files[] = {
+    SYS_openat,
+    SYS_unlinkat,
+    SYS_renameat2,
+    SYS_linkat,
+    SYS_fallocate,
+    SYS_ftruncate,
+    SYS_pwrite64,
+    SYS_newfstatat,
+    SYS_fstat,
+    SYS_readlinkat,
+#if defined(SYS_unlink)  // of the elder machines
+    SYS_open,
+    SYS_unlink,
+    SYS_link,
+    SYS_stat,
+    SYS_lstat,
+    SYS_readlink,
+#endif
+};
 
 /* `for_them` answers the calls of the list, `otherwise` every other one. */
 static void install(const int *calls, size_t n, uint32_t for_them, uint32_t otherwise)
