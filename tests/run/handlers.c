@@ -214,7 +214,8 @@ static void read_back(void)
     MUST(sigaction(SIGTERM, &action, &old) == 0 && old.sa_handler == plain);
     raise(SIGTERM);
     MUST(handled == 1);
-    MUST(sigaction(SIGTERM, &action, &action) == 0);  // one memory for both
+    struct sigaction *same = &action;
+    MUST(sigaction(SIGTERM, &action, same) == 0);  // one memory for both
     MUST(action.sa_sigaction == with_info);
     MUST(signal(SIGTERM, plain) != SIG_ERR);
     MUST(signal(SIGTERM, SIG_IGN) == plain);
