@@ -35,7 +35,7 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 enum {
     GROWTH = 512 * 1024,       // of a live file while it is read; its end is a hole
     DUMP_BYTES_MAX = 1 << 30,  // far above 100 000 threads
-    DUMPS_MAX = 1 << 16,       // a dump in memory may be larger than the smallest file
+    DUMPS_MAX = 1 << 18,       // a dump in memory may be larger than the smallest file
 };
 
 /* A dump's copy while it is taken apart. */
@@ -153,13 +153,23 @@ static bool row_fits(const struct tp_image *image, const struct tp_region *row)
     return bytes <= image->n_bytes - row->offset;
 }
 
+bool tp_image_row(struct tp_region *out_row, const struct tp_image *image, uint32_t i)
+{
+    *out_row = row_at(image, i);
+    return row_fits(image, out_row);
+}
+
 /* ---- records ----------------------------------------------------------------- */
 
-/* Appends the records of `row` to an array of records that have `size` bytes here. */
+/*
+ * Appends the records of `row` to an array of records that have `size` bytes here.
+ * Those in the file have at least `least`; what they lack is 0.
+ */
 static bool append_records(struct cursor *cursor, const struct tp_region *row,
-    void **array, size_t *n, size_t size)
+    void **array, size_t *n, size_t size, size_t least)
 {
-    if (row->record_bytes < size) return damaged(cursor, "a record is too short");
+    if (row->record_bytes < least) return damaged(cursor, "a record is too short");
+    size_t present = row->record_bytes < size ? row->record_bytes : size;
     size_t count = (size_t)row->count;
     if (count == 0) return true;
     unsigned char *grown = realloc(*array, (*n + count) * size);
@@ -167,8 +177,10 @@ static bool append_records(struct cursor *cursor, const struct tp_region *row,
 
     *array = grown;
     const unsigned char *from = cursor->image.bytes + row->offset;
-    for (size_t i = 0; i < count; i++)
-        memcpy(grown + (*n + i) * size, from + i * row->record_bytes, size);
+    for (size_t i = 0; i < count; i++) {
+        memcpy(grown + (*n + i) * size, from + i * row->record_bytes, present);
+        memset(grown + (*n + i) * size + present, 0, size - present);
+    }
     *n += count;
     return true;
 }
@@ -228,14 +240,14 @@ static bool copy_row(
     case TP_REGION_TOTALS:
         return copy_record(cursor, row, &dump->totals, sizeof(dump->totals));
     case TP_REGION_THREADS:
-        return append_records(
-            cursor, row, (void **)&dump->slots, &dump->n_slots, sizeof(dump->slots[0]));
+        return append_records(cursor, row, (void **)&dump->slots, &dump->n_slots,
+            sizeof(dump->slots[0]), sizeof(dump->slots[0]));
     case TP_REGION_ENDED:
-        return append_records(
-            cursor, row, (void **)&dump->ended, &dump->n_ended, sizeof(dump->ended[0]));
-    case TP_REGION_LATENCY:
+        return append_records(cursor, row, (void **)&dump->ended, &dump->n_ended,
+            sizeof(dump->ended[0]), sizeof(dump->ended[0]));
+    case TP_REGION_LATENCY:  // its unused buckets at the end may be missing
         return append_records(cursor, row, (void **)&dump->latency, &dump->n_latency,
-            sizeof(dump->latency[0]));
+            sizeof(dump->latency[0]), offsetof(struct tp_latency_record, buckets));
     default:
         return true;  // a newer writer's: nothing to us
     }
@@ -425,72 +437,6 @@ static bool copy_dump(
 
 /* ---- freezing ---------------------------------------------------------------- */
 
-static bool all_zero(const unsigned char *bytes, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (bytes[i] != 0) return false;
-    return true;
-}
-
-/* How many records of `row` a dump needs: unused ones at the end are left out. */
-static uint64_t used_records(const struct tp_image *image, const struct tp_region *row)
-{
-    uint64_t n = row->count;
-    if (row->record_bytes == 1 || row->kind == TP_REGION_CLASSES) return n;
-    while (n > 1 &&
-        all_zero(image->bytes + row->offset + (n - 1) * row->record_bytes,
-            row->record_bytes))
-        n--;
-    return n;
-}
-
-/* Writes the header of a frozen image: made now, or when the process last could. */
-static void seal(struct tp_image *image, const struct tp_dump *dump,
-    size_t header_bytes, uint32_t n_rows)
-{
-    struct tp_file_header header = dump->header;
-    header.header_bytes = (uint32_t)header_bytes;
-    header.row_bytes = sizeof(struct tp_region);
-    header.n_regions = n_rows;
-    header.total_bytes = image->n_bytes;
-    header.state = TP_FILE_DUMP;
-    if (dump->running || header.reason != TP_REASON_EXIT)  // its last word in a sandbox
-        header.reason = dump->running ? TP_REASON_REQUEST : TP_REASON_KILLED;
-    header.rss_bytes = dump->rss_bytes;
-    header.rss_peak_bytes = dump->rss_peak_bytes;
-    memcpy(image->bytes, &header, sizeof(header));
-}
-
-/* Lays the used records of `live` out anew, unknown kinds included. */
-static bool freeze_image(struct tp_image *out, const struct tp_image *live,
-    const struct tp_dump *dump, struct tp_error *error)
-{
-    size_t header_bytes = sizeof(struct tp_file_header);
-    size_t rows_bytes = dump->header.n_regions * sizeof(struct tp_region);
-    size_t used = header_bytes + rows_bytes;
-    // Every region may need padding to a multiple of 8.
-    out->bytes = calloc(1, used + live->n_bytes + 8 * (size_t)dump->header.n_regions);
-    if (!out->bytes) return tp_error_set(error, "out of memory");
-
-    uint32_t n_rows = 0;
-    uint64_t budget = live->n_bytes;
-    for (uint32_t i = 0; i < dump->header.n_regions; i++) {
-        struct tp_region row = row_at(live, i);
-        if (!row_fits(live, &row)) continue;
-        row.count = used_records(live, &row);
-        uint64_t n = row.count * row.record_bytes;
-        if (n > budget) continue;
-        budget -= n;
-        memcpy(out->bytes + used, live->bytes + row.offset, (size_t)n);
-        row.offset = used;
-        memcpy(out->bytes + header_bytes + n_rows++ * sizeof(row), &row, sizeof(row));
-        used = (used + (size_t)n + 7) & ~(size_t)7;
-    }
-    out->n_bytes = used;
-    seal(out, dump, header_bytes, n_rows);
-    return true;
-}
-
 bool tp_image_freeze(
     struct tp_image *out_image, const struct tp_source *source, struct tp_error *error)
 {
@@ -504,7 +450,7 @@ bool tp_image_freeze(
         *out_image = cursor.image;
         cursor.image.bytes = NULL;
     } else if (good) {
-        good = freeze_image(out_image, &cursor.image, &dump, error);
+        good = tp_image_layout(out_image, &cursor.image, &dump, error);
     }
     if (good) dump_fini(&dump);
     free(cursor.image.bytes);

@@ -123,6 +123,13 @@ bool tp_image_freeze(
 
 void tp_image_fini(struct tp_image *image);
 
+/* Row `i` of an image; false when its records do not lie inside. */
+bool tp_image_row(struct tp_region *out_row, const struct tp_image *image, uint32_t i);
+
+/* freeze.c: what tp_image_freeze() makes of a live file that was copied and parsed. */
+bool tp_image_layout(struct tp_image *out, const struct tp_image *live,
+    const struct tp_dump *dump, struct tp_error *error);
+
 /* ---- model.c and latency.c: records to figures ------------------------------ */
 
 struct tp_class {

@@ -3,9 +3,13 @@
  * dump.c - the live file, frozen: written beside its name, then moved into place.
  *
  * Only plain system calls, no allocation, little stack: a dump may be made in the
- * handler of a signal that stopped the program anywhere. Frees are copied before
- * allocations, of all threads, so that nothing seems freed before it was allocated.
- * The writer's error is sticky and looked at once, at the end.
+ * handler of a signal that stopped the program anywhere. It is put together in pages of
+ * its own and leaves in one write; without such pages it leaves piece by piece. Frees are
+ * copied before allocations, of all threads, so that nothing seems freed before it was
+ * allocated. The writer's error is sticky and looked at once, at the end.
+ *
+ * A build starts thousands of compilers, and each leaves a dump: what was never used is
+ * left out. Of 36 latencies a compiler has used six, and of their buckets half.
  */
 #include "shim/output.h"
 
@@ -43,15 +47,23 @@ static struct {
         struct tp_file_header header;
         struct tp_region rows[ROWS];
     } head;
+    struct {  // those that were used, and how much of each record
+        const struct tp_latency *of[TP_OPERATIONS * TP_SHARDS];
+        uint32_t n;
+        uint32_t record_bytes;
+    } latencies;
     bool said;  // that dumps fail: once is enough
 } dump;
 
 struct writer {
     int fd;
-    int error;  // first one
+    int error;        // first one
+    uint8_t *memory;  // where the dump is put together; NULL: nowhere
+    uint64_t room;    // of it
+    uint64_t used;
 };
 
-static void put(struct writer *writer, const void *data, uint64_t bytes)
+static void send_all(struct writer *writer, const void *data, uint64_t bytes)
 {
     const char *at = data;
     unsigned tries = 0;
@@ -65,6 +77,23 @@ static void put(struct writer *writer, const void *data, uint64_t bytes)
         at += n;
         bytes -= (uint64_t)n;
     }
+}
+
+static void flush(struct writer *writer)
+{
+    send_all(writer, writer->memory, writer->used);
+    writer->used = 0;
+}
+
+static void put(struct writer *writer, const void *data, uint64_t bytes)
+{
+    if (bytes > writer->room - writer->used) {
+        flush(writer);
+        send_all(writer, data, bytes);
+        return;
+    }
+    if (bytes) memcpy(writer->memory + writer->used, data, bytes);
+    writer->used += bytes;
 }
 
 /* ---- names ---- */
@@ -165,6 +194,31 @@ static void put_padded(struct writer *writer, const void *data, uint64_t bytes)
     put(writer, zeros, tp_align_up(bytes, 8) - bytes);
 }
 
+static uint32_t buckets_used(const struct tp_latency *latency)
+{
+    uint32_t n = TP_BUCKETS;
+    while (n && !atomic_load_explicit(&latency->buckets[n - 1], memory_order_relaxed))
+        n--;
+    return n;
+}
+
+/* Chooses the latencies to write; all their records are as long as the longest. */
+static void choose_latencies(void)
+{
+    uint32_t buckets = 0;
+    dump.latencies.n = 0;
+    for (unsigned i = 0; i < TP_OPERATIONS * TP_SHARDS; i++) {
+        const struct tp_latency *latency =
+            &tp_account.latency[i / TP_SHARDS][i % TP_SHARDS];
+        if (!atomic_load_explicit(&latency->count, memory_order_relaxed)) continue;
+        uint32_t used = buckets_used(latency);
+        if (used > buckets) buckets = used;
+        dump.latencies.of[dump.latencies.n++] = latency;
+    }
+    dump.latencies.record_bytes =
+        (uint32_t)(offsetof(struct tp_latency, buckets) + buckets * sizeof(uint64_t));
+}
+
 static void describe(
     enum tp_dump_reason reason, uint64_t slots, const struct tp_live_view *view)
 {
@@ -190,7 +244,8 @@ static void describe(
     add_row(TP_REGION_COMMAND, 1, view->command_bytes);
     add_row(TP_REGION_TOTALS, sizeof(struct tp_totals), 1);
     add_row(TP_REGION_CLASSES, sizeof(struct tp_class_count), TP_CLASSES);
-    add_row(TP_REGION_LATENCY, sizeof(struct tp_latency), TP_OPERATIONS * TP_SHARDS);
+    choose_latencies();
+    add_row(TP_REGION_LATENCY, dump.latencies.record_bytes, dump.latencies.n);
     add_row(TP_REGION_ENDED, sizeof(struct tp_ended_record), view->n_ended);
     add_row(TP_REGION_THREADS, sizeof(struct tp_counters), slots);
 }
@@ -217,14 +272,14 @@ static void copy_slots(struct tp_counters *out, uint32_t slots)
     }
 }
 
+/* The last part: a copy in one go needs pages for it. */
 static void put_slots(struct writer *writer, uint32_t slots)
 {
-    size_t bytes = slots * sizeof(struct tp_counters);
-    struct tp_counters *copy = tp_os_map(bytes);
-    if (copy) {
-        copy_slots(copy, slots);
-        put(writer, copy, bytes);
-        tp_os_unmap(copy, bytes);
+    uint64_t bytes = slots * sizeof(struct tp_counters);
+    if (bytes <= writer->room - writer->used) {
+        copy_slots(
+            (struct tp_counters *)(void *)(writer->memory + writer->used), slots);
+        writer->used += bytes;
         return;
     }
     for (uint32_t i = 0; i < slots; i++)
@@ -241,15 +296,21 @@ static void put_dump(struct writer *writer, enum tp_dump_reason reason)
         writer->error = EFBIG;
         return;
     }
+    uint64_t total = dump.head.header.total_bytes;
+    writer->memory = tp_os_map(total);
+    writer->room = writer->memory ? total : 0;
     put(writer, &dump.head, sizeof(dump.head));
     put_padded(writer, view.process, sizeof(*view.process));
     put_padded(writer, view.exe, view.exe_bytes);
     put_padded(writer, view.command, view.command_bytes);
     put_padded(writer, &tp_account.totals, sizeof(tp_account.totals));
     put_padded(writer, tp_account.classes, sizeof(tp_account.classes));
-    put_padded(writer, tp_account.latency, sizeof(tp_account.latency));
+    for (uint32_t i = 0; i < dump.latencies.n; i++)
+        put(writer, dump.latencies.of[i], dump.latencies.record_bytes);
     put_padded(writer, view.ended, view.n_ended * sizeof(*view.ended));
     put_slots(writer, slots);
+    flush(writer);
+    if (writer->memory) tp_os_unmap(writer->memory, total);
 }
 
 /* What stands in the way is not ours to remove: of a killed process, or foreign. */
@@ -270,7 +331,7 @@ static int write_dump(enum tp_dump_reason reason)
 {
     uint64_t sequence = atomic_load_explicit(&dump.sequence, memory_order_relaxed);
     expand(tp_options.out, dump.wish, sequence);
-    struct writer writer = { open_beside(), 0 };
+    struct writer writer = { .fd = open_beside() };
     if (writer.fd < 0) return errno;
     put_dump(&writer, reason);
     if (close(writer.fd) != 0 && !writer.error) writer.error = errno;
@@ -284,7 +345,7 @@ static struct writer open_summary(void)
 {
     int flags =
         O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
-    struct writer writer = { open(dump.summary, flags, 0600), 0 };
+    struct writer writer = { .fd = open(dump.summary, flags, 0600) };
     struct stat status;
     if (writer.fd < 0 || fstat(writer.fd, &status) != 0)
         writer.error = errno;
@@ -300,7 +361,7 @@ static void write_summary(enum tp_dump_reason reason)
 {
     if (tp_options.summary == TP_SUMMARY_OFF) return;
     size_t length = tp_summary_write(dump.text, sizeof(dump.text), reason);
-    struct writer writer = { STDERR_FILENO, 0 };
+    struct writer writer = { .fd = STDERR_FILENO };
     bool to_file = tp_options.summary == TP_SUMMARY_PATH;
     if (to_file) {
         expand(tp_options.summary_path, dump.summary,

@@ -20,7 +20,8 @@
  *     last, so that a kill between two stores leaves a readable file;
  *   - a kind may have several rows (the thread slots grow in pieces); a reader adds
  *     them up, skips kinds it does not know, and reads the first record_bytes it
- *     knows of a longer record (fields are only ever added at the end);
+ *     knows of a longer record (fields are only ever added at the end); a latency
+ *     record may lack buckets at its end, which are 0 then;
  *   - nothing in the file is ever trusted for memory safety, by writer or reader.
  *
  * tidepool-dump(5) mirrors this page. Knows nothing of: pool, shim, report.

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -185,6 +186,65 @@ static void dump_is_whole_and_its_rows_lie_inside(void **state)
     tp_pool_free(p);
 }
 
+static struct tp_region find_row(uint32_t kind)
+{
+    struct tp_file_header header;
+    struct tp_region row;
+    memcpy(&header, bytes, sizeof(header));
+    for (uint32_t i = 0; i < header.n_regions; i++) {
+        memcpy(&row, bytes + header.header_bytes + i * sizeof(row), sizeof(row));
+        if (row.kind == kind) return row;
+    }
+    fail_msg("no row of kind %u", kind);
+    return (struct tp_region){ 0 };
+}
+
+static void latencies_that_were_never_used_are_left_out(void **state)
+{
+    (void)state;
+    memset(tp_account.latency, 0, sizeof(tp_account.latency));
+    want("none");
+    write_one((void *)TP_REASON_REQUEST);
+    read_back("none");
+    assert_int_equal(find_row(TP_REGION_LATENCY).count, 0);
+
+    tp_latency_record(TP_OP_REFILL, 3, 3);
+    tp_latency_record(TP_OP_PURGE, 0, 41);  // bucket 17
+    want("two");
+    write_one((void *)TP_REASON_REQUEST);
+    size_t n = read_back("two");
+    struct tp_region row = find_row(TP_REGION_LATENCY);
+    assert_int_equal(row.count, 2);
+    assert_int_equal(row.record_bytes, 64 + 18 * 8);
+    struct tp_latency_record record;
+    memcpy(&record, bytes + row.offset + row.record_bytes, row.record_bytes);
+    assert_string_equal(record.name, "purge");
+    assert_int_equal(record.total_ticks, 41);
+    assert_int_equal(record.buckets[17], 1);
+    assert_true(n < 8192);
+}
+
+static void without_memory_the_dump_is_the_same(void **state)
+{
+    (void)state;
+    static unsigned char first[sizeof(bytes)];
+    want("one");
+    write_one((void *)TP_REASON_REQUEST);
+    size_t n = read_back("one");
+    memcpy(first, bytes, n);
+
+    struct rlimit before, none;
+    assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+    none = before;
+    none.rlim_cur = 0;
+    assert_int_equal(setrlimit(RLIMIT_AS, &none), 0);
+    write_one((void *)TP_REASON_REQUEST);
+    assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+    assert_int_equal(read_back("one"), n);
+    assert_memory_equal(first + sizeof(struct tp_file_header),
+        bytes + sizeof(struct tp_file_header), n - sizeof(struct tp_file_header));
+}
+
 static void dump_is_for_its_owner_only(void **state)
 {
     (void)state;
@@ -271,6 +331,8 @@ int main(void)
         cmocka_unit_test_setup(time_in_a_name_is_now, begin_anew),
         cmocka_unit_test_setup(nothing_is_written_over, begin_anew),
         cmocka_unit_test_setup(dump_is_whole_and_its_rows_lie_inside, begin_anew),
+        cmocka_unit_test_setup(latencies_that_were_never_used_are_left_out, begin_anew),
+        cmocka_unit_test_setup(without_memory_the_dump_is_the_same, begin_anew),
         cmocka_unit_test_setup(dump_is_for_its_owner_only, begin_anew),
         cmocka_unit_test_setup(nothing_follows_the_last_dump, begin_anew),
         cmocka_unit_test_setup(errno_is_kept, begin_anew),

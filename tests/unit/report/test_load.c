@@ -194,6 +194,32 @@ static void longer_records_are_read_by_the_part_we_know(void **state)
     test_file_fini(&file);
 }
 
+static void latencies_may_lack_buckets_at_the_end(void **state)
+{
+    (void)state;
+    enum { SHORT = offsetof(struct tp_latency_record, buckets) + 3 * 8 };
+    struct tp_latency_record full = { .name = "refill", .count = 7, .max_ticks = 2 };
+    unsigned char records[2 * SHORT];
+    struct test_file file;
+    struct tp_recording recording;
+    full.buckets[2] = 7;
+    memcpy(records, &full, SHORT);
+    full.count = 5;
+    memcpy(records + SHORT, &full, SHORT);
+    test_file_init(&file, "short");
+    test_file_add(&file, TP_REGION_LATENCY, SHORT, 2, records);
+    assert_true(parse(&recording, &file));
+    const struct tp_dump *dump = &recording.dumps[0];
+    assert_int_equal(dump->n_latency, 2);
+    assert_int_equal(dump->latency[1].count, 5);
+    assert_int_equal(dump->latency[1].buckets[2], 7);
+    for (int b = 3; b < TP_FORMAT_BUCKETS; b++)
+        assert_int_equal(dump->latency[0].buckets[b] + dump->latency[1].buckets[b], 0);
+    tp_recording_fini(&recording);
+    test_file_row(&file, 1)->record_bytes = 56;  // not even its fixed part
+    refused(&file, "a record is too short (dump at byte 0)");
+}
+
 static void slots_in_several_pieces_are_added_up(void **state)
 {
     (void)state;
@@ -338,6 +364,37 @@ static void the_hole_behind_a_live_file_is_not_read(void **state)
     test_file_fini(&file);
 }
 
+static void freezing_leaves_out_latencies_that_were_never_used(void **state)
+{
+    (void)state;
+    static struct tp_latency_record latencies[36];
+    struct test_file file;
+    struct tp_source source;
+    struct tp_image image;
+    struct tp_recording recording;
+    memset(latencies, 0, sizeof(latencies));
+    memcpy(latencies[5].name, "purge", 5);
+    memcpy(latencies[6].name, "named only", 10);
+    latencies[5].count = latencies[5].buckets[11] = 3;
+    make_live(&file);
+    test_file_row(&file, 7)->kind = 1000;
+    test_file_add(&file, TP_REGION_LATENCY, sizeof(latencies[0]), 36, latencies);
+    as_source(&source, &file);
+    assert_true(tp_image_freeze(&image, &source, &error));
+    assert_true(image.n_bytes + 35 * sizeof(latencies[0]) < file.n_bytes);
+    assert_true(
+        tp_recording_parse(&recording, image.bytes, image.n_bytes, "f", &error));
+    const struct tp_dump *dump = &recording.dumps[0];
+    assert_int_equal(dump->n_latency, 1);
+    assert_string_equal(dump->latency[0].name, "purge");
+    assert_int_equal(dump->latency[0].buckets[11], 3);
+    assert_int_equal(dump->latency[0].buckets[12], 0);
+    tp_recording_fini(&recording);
+    tp_image_fini(&image);
+    tp_source_close(&source);
+    test_file_fini(&file);
+}
+
 static void a_row_that_grows_now_is_left_out_of_a_live_file(void **state)
 {
     (void)state;
@@ -372,12 +429,14 @@ int main(void)
         cmocka_unit_test(a_short_record_is_damage),
         cmocka_unit_test(unknown_kinds_are_skipped),
         cmocka_unit_test(longer_records_are_read_by_the_part_we_know),
+        cmocka_unit_test(latencies_may_lack_buckets_at_the_end),
         cmocka_unit_test(slots_in_several_pieces_are_added_up),
         cmocka_unit_test(names_without_an_end_are_ended),
         cmocka_unit_test(a_live_file_without_its_process_is_an_orphan),
         cmocka_unit_test(a_live_file_of_a_running_process_gets_its_memory),
         cmocka_unit_test(freezing_leaves_out_what_was_never_used),
         cmocka_unit_test(the_hole_behind_a_live_file_is_not_read),
+        cmocka_unit_test(freezing_leaves_out_latencies_that_were_never_used),
         cmocka_unit_test(a_row_that_grows_now_is_left_out_of_a_live_file),
     };
     return cmocka_run_group_tests_name("load", tests, NULL, NULL);

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * freeze.c - the used part of a live file, laid out anew as a dump.
+ *
+ * Idea: a live file has room for what may come; a dump has none. Records that were
+ * never used are left out, at the end of a row or, where order means nothing, anywhere.
+ * Kinds that this tool does not know are kept as they are.
+ *
+ * Knows nothing of: what the figures mean.
+ */
+#include "report/model.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool all_zero(const unsigned char *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (bytes[i] != 0) return false;
+    return true;
+}
+
+static const unsigned char *record_at(
+    const struct tp_image *image, const struct tp_region *row, uint64_t i)
+{
+    return image->bytes + row->offset + i * row->record_bytes;
+}
+
+/* How many records of `row` a dump needs: unused ones at the end are left out. */
+static uint64_t used_records(const struct tp_image *image, const struct tp_region *row)
+{
+    uint64_t n = row->count;
+    if (row->record_bytes == 1 || row->kind == TP_REGION_CLASSES) return n;
+    while (n > 1 && all_zero(record_at(image, row, n - 1), row->record_bytes)) n--;
+    return n;
+}
+
+/*
+ * Copies the latencies that were used, without the buckets at the end that none of
+ * them has. `row` tells then what was copied.
+ */
+static void copy_latencies(
+    unsigned char *to, const struct tp_image *image, struct tp_region *row)
+{
+    uint64_t count = 0;
+    uint32_t longest = offsetof(struct tp_latency_record, buckets);
+    for (uint64_t i = 0; i < row->count; i++) {
+        const unsigned char *record = record_at(image, row, i);
+        uint32_t n = row->record_bytes;
+        while (n > longest && all_zero(record + n - 8, 8)) n -= 8;
+        longest = n;
+    }
+    for (uint64_t i = 0; i < row->count; i++) {
+        struct tp_latency_record record;
+        memcpy(&record, record_at(image, row, i),
+            offsetof(struct tp_latency_record, buckets));
+        if (record.count == 0) continue;
+        memcpy(to + count++ * longest, record_at(image, row, i), longest);
+    }
+    row->count = count;
+    row->record_bytes = longest;
+}
+
+/* True for latencies that can be cut to their used part. */
+static bool is_latencies(const struct tp_region *row)
+{
+    return row->kind == TP_REGION_LATENCY && row->record_bytes % 8 == 0 &&
+        row->record_bytes >= offsetof(struct tp_latency_record, buckets);
+}
+
+/* Copies what a dump needs of `row` and returns how many bytes that is. */
+static uint64_t copy_used(
+    unsigned char *to, const struct tp_image *image, struct tp_region *row)
+{
+    if (is_latencies(row)) {
+        copy_latencies(to, image, row);
+    } else {
+        row->count = used_records(image, row);
+        memcpy(to, record_at(image, row, 0), (size_t)(row->count * row->record_bytes));
+    }
+    return row->count * row->record_bytes;
+}
+
+/* Writes the header of a frozen image: made now, or when the process last could. */
+static void seal(struct tp_image *image, const struct tp_dump *dump,
+    size_t header_bytes, uint32_t n_rows)
+{
+    struct tp_file_header header = dump->header;
+    header.header_bytes = (uint32_t)header_bytes;
+    header.row_bytes = sizeof(struct tp_region);
+    header.n_regions = n_rows;
+    header.total_bytes = image->n_bytes;
+    header.state = TP_FILE_DUMP;
+    if (dump->running || header.reason != TP_REASON_EXIT)  // its last word in a sandbox
+        header.reason = dump->running ? TP_REASON_REQUEST : TP_REASON_KILLED;
+    header.rss_bytes = dump->rss_bytes;
+    header.rss_peak_bytes = dump->rss_peak_bytes;
+    memcpy(image->bytes, &header, sizeof(header));
+}
+
+bool tp_image_layout(struct tp_image *out, const struct tp_image *live,
+    const struct tp_dump *dump, struct tp_error *error)
+{
+    size_t header_bytes = sizeof(struct tp_file_header);
+    size_t rows_bytes = dump->header.n_regions * sizeof(struct tp_region);
+    size_t used = header_bytes + rows_bytes;
+    // Every region may need padding to a multiple of 8.
+    out->bytes = calloc(1, used + live->n_bytes + 8 * (size_t)dump->header.n_regions);
+    if (!out->bytes) return tp_error_set(error, "out of memory");
+
+    uint32_t n_rows = 0;
+    uint64_t budget = live->n_bytes;
+    for (uint32_t i = 0; i < dump->header.n_regions; i++) {
+        struct tp_region row;
+        if (!tp_image_row(&row, live, i)) continue;
+        uint64_t most = row.count * row.record_bytes;
+        if (most > budget) continue;
+        budget -= most;
+        uint64_t n = copy_used(out->bytes + used, live, &row);
+        row.offset = used;
+        memcpy(out->bytes + header_bytes + n_rows++ * sizeof(row), &row, sizeof(row));
+        used = (used + (size_t)n + 7) & ~(size_t)7;
+    }
+    out->n_bytes = used;
+    seal(out, dump, header_bytes, n_rows);
+    return true;
+}
