@@ -90,6 +90,40 @@ const char *tp_human_rate(char out[TP_HUMAN_BYTES], double per_second);
 /* "2026-11-22T11:26:46.123Z", or the empty text for 0. */
 const char *tp_human_date(char out[TP_HUMAN_BYTES], uint64_t unix_ns);
 
+/* ---- columns.c: what the pages of text share -------------------------------------- */
+
+#define TP_BOLD "\033[1m"
+#define TP_DIM "\033[2m"
+#define TP_BLUE "\033[34m"
+#define TP_YELLOW "\033[33m"
+
+enum { TP_PAGE_WIDTH = 99 };  // columns; no line is longer
+
+/* Begins and ends a colour, if colour is welcome. */
+void tp_paint(struct tp_writer *w, const char *code);
+void tp_unpaint(struct tp_writer *w);
+
+/*
+ * The title of a table with the names of its columns on the same line; before a heading
+ * is an empty line: a section begins.
+ */
+void tp_write_title(struct tp_writer *w, const char *title, const char *columns);
+void tp_write_heading(struct tp_writer *w, const char *title, const char *columns);
+
+/*
+ * Figures in `width` columns; a unit has columns of its own: "1.5 KiB", "12 B  ",
+ * "1.23 us", "12.0 s ". A count that would not fit is shortened.
+ */
+void tp_write_size(struct tp_writer *w, int64_t bytes, int width);
+void tp_write_time(struct tp_writer *w, uint64_t ns, int width);
+void tp_write_count(struct tp_writer *w, uint64_t count, int width);
+
+/* A bar for `part` of `whole`; at least a sliver when there is anything. */
+void tp_write_bar(struct tp_writer *w, double part, double whole);
+
+/* Ends a line whose last column may be padded. */
+void tp_end_line(struct tp_writer *w);
+
 /* ---- JSON: `key` is NULL for an element of an array ------------------------------- */
 
 void tp_json_begin(struct tp_writer *writer, const char *key, char kind);
@@ -117,8 +151,12 @@ const struct tp_emitter *tp_emitter_find(const char *name);
 /* The emitter whose extension `path` ends in, or NULL. */
 const struct tp_emitter *tp_emitter_for_path(const char *path);
 
+/* All of them need a report whose tree was built; text needs at least one profile. */
 void tp_text_write(struct tp_writer *writer, const struct tp_report *report);
 void tp_json_write(struct tp_writer *writer, const struct tp_report *report);
+
+/* The part of the text that is about all processes together (tree_text.c). */
+void tp_tree_write(struct tp_writer *writer, const struct tp_report *report);
 
 /* ---- hints.c: what to look at first ------------------------------------------------ */
 

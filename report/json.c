@@ -18,6 +18,20 @@ static void write_dump(struct tp_writer *w, const struct tp_profile *profile)
     tp_json_uint(w, "sequence", profile->sequence);
     tp_json_text(w, "time", tp_human_date(date, profile->time_unix_ns));
     tp_json_bool(w, "complete", profile->complete);
+    tp_json_bool(w, "counts", profile->counts);
+    tp_json_end(w);
+}
+
+static void write_inherited(
+    struct tp_writer *w, const struct tp_process_record *process)
+{
+    tp_json_bool(w, "forked", (process->flags & TP_PROCESS_FORKED) != 0);
+    tp_json_begin(w, "inherited", '{');
+    tp_json_uint(w, "allocations", process->inherited_allocations);
+    tp_json_uint(w, "frees", process->inherited_frees);
+    tp_json_uint(w, "requested_bytes", process->inherited_requested_bytes);
+    tp_json_uint(w, "allocated_bytes", process->inherited_allocated_bytes);
+    tp_json_uint(w, "live_bytes", process->inherited_bytes);
     tp_json_end(w);
 }
 
@@ -40,6 +54,7 @@ static void write_process(struct tp_writer *w, const struct tp_profile *profile)
     tp_json_text(w, "host", dump->process.host);
     tp_json_text(w, "start_time", tp_human_date(date, dump->process.start_unix_ns));
     tp_json_seconds(w, "duration_seconds", profile->duration_ns);
+    write_inherited(w, &dump->process);
     tp_json_end(w);
 }
 
@@ -187,6 +202,66 @@ static void write_profile(struct tp_writer *w, const struct tp_profile *profile)
     tp_json_end(w);
 }
 
+/* ---- all processes together ------------------------------------------------------ */
+
+static void write_work(struct tp_writer *w, const struct tp_work *work)
+{
+    tp_json_uint(w, "allocations", work->allocations);
+    tp_json_uint(w, "frees", work->frees);
+    tp_json_int(w, "live_blocks", work->live_blocks);
+    tp_json_uint(w, "requested_bytes", work->requested_bytes);
+    tp_json_uint(w, "allocated_bytes", work->allocated_bytes);
+    tp_json_uint(w, "freed_bytes", work->freed_bytes);
+    tp_json_int(w, "live_bytes", work->live_bytes);
+    tp_json_int(w, "peak_bytes", work->peak_bytes);
+}
+
+static void write_node(
+    struct tp_writer *w, const struct tp_report *report, size_t index)
+{
+    const struct tp_node *nodes = report->tree.nodes;
+    const struct tp_node *node = &nodes[index];
+    size_t last = node->first + node->n_profiles - 1;
+    tp_json_begin(w, NULL, '{');
+    tp_json_uint(w, "pid", node->pid);
+    tp_json_text(w, "name", report->profiles[last].dump->process.name);
+    tp_json_text(w, "reason", report->profiles[last].reason);
+    tp_json_seconds(w, "duration_seconds", node->duration_ns);
+    if (node->parent != TP_NO_NODE) tp_json_uint(w, "parent", node->parent);
+    tp_json_begin(w, "children", '[');
+    size_t end = index + 1 + node->n_below;
+    for (size_t i = index + 1; i < end; i += 1 + nodes[i].n_below)
+        tp_json_uint(w, NULL, i);
+    tp_json_end(w);
+    tp_json_begin(w, "recordings", '[');
+    for (size_t i = node->first; i <= last; i++) tp_json_uint(w, NULL, i);
+    tp_json_end(w);
+    write_work(w, &node->own);
+    tp_json_end(w);
+}
+
+static void write_tree(struct tp_writer *w, const struct tp_report *report)
+{
+    const struct tp_tree *tree = &report->tree;
+    tp_json_begin(w, "sum", '{');
+    tp_json_uint(w, "processes", tree->n_nodes);
+    write_work(w, &tree->sum);
+    tp_json_end(w);
+    tp_json_begin(w, "programs", '[');
+    for (size_t i = 0; i < tree->n_programs; i++) {
+        tp_json_begin(w, NULL, '{');
+        tp_json_text(w, "name", tree->programs[i].name);
+        tp_json_text(w, "exe", tree->programs[i].exe);
+        tp_json_uint(w, "processes", tree->programs[i].processes);
+        write_work(w, &tree->programs[i].sum);
+        tp_json_end(w);
+    }
+    tp_json_end(w);
+    tp_json_begin(w, "tree", '[');
+    for (size_t i = 0; i < tree->n_nodes; i++) write_node(w, report, i);
+    tp_json_end(w);
+}
+
 void tp_json_write(struct tp_writer *writer, const struct tp_report *report)
 {
     tp_json_begin(writer, NULL, '{');
@@ -196,5 +271,6 @@ void tp_json_write(struct tp_writer *writer, const struct tp_report *report)
     for (size_t i = 0; i < report->n_profiles; i++)
         write_profile(writer, &report->profiles[i]);
     tp_json_end(writer);
+    write_tree(writer, report);
     tp_json_end(writer);
 }

@@ -371,7 +371,6 @@ static void build_coverage(struct tp_profile *profile)
     if (!profile->complete) profile->coverage_reasons[n++] = "lost_counts";
     profile->n_coverage_reasons = n;
     profile->foreign_frees = profile->dump->totals.foreign_frees;
-    profile->inherited_bytes = profile->dump->process.inherited_bytes;
 }
 
 static void build_process(struct tp_profile *profile)
@@ -466,12 +465,12 @@ bool tp_report_open(struct tp_report *out_report, const char *const *names,
     size_t n = n_names ? n_names : 1;
     out_report->recordings = calloc(n, sizeof(out_report->recordings[0]));
     if (!out_report->recordings) return tp_error_set(error, "out of memory");
-    for (size_t i = 0; i < n; i++) {
-        if (add_input(out_report, n_names ? names[i] : NULL, error)) continue;
-        tp_report_fini(out_report);
-        return false;
-    }
-    return true;
+    bool good = true;
+    for (size_t i = 0; good && i < n; i++)
+        good = add_input(out_report, n_names ? names[i] : NULL, error);
+    good = good && tp_tree_build(out_report, error);
+    if (!good) tp_report_fini(out_report);
+    return good;
 }
 
 void tp_report_fini(struct tp_report *report)
@@ -480,6 +479,7 @@ void tp_report_fini(struct tp_report *report)
         tp_profile_fini(&report->profiles[i]);
     for (size_t i = 0; i < report->n_recordings; i++)
         tp_recording_fini(&report->recordings[i]);
+    tp_tree_fini(&report->tree);
     free(report->profiles);
     free(report->recordings);
     memset(report, 0, sizeof(*report));

@@ -3,6 +3,7 @@
  * model.h - a profile in memory, and the three steps that lead to it.
  *
  *     name or PID --find.c--> source --load.c--> dumps --model.c--> profiles
+ *     profiles of one recording or several --tree.c--> processes and programs
  *
  * Idea: a source is an open file and what is known of its process. A dump is the
  * file's content after every bound has been checked, still in the records of the
@@ -213,7 +214,7 @@ struct tp_profile {
     const char *coverage_reasons[TP_COVERAGE_REASONS];
     size_t n_coverage_reasons;
     uint64_t foreign_frees;
-    uint64_t inherited_bytes;  // live when a fork made this process
+    bool counts;  // in sums: the last dump of its program (see tp_tree_build)
     uint64_t self_bytes;
     uint64_t self_cpu_ns;
     uint64_t live_file_bytes;
@@ -247,13 +248,73 @@ size_t tp_latency_build(struct tp_latency rows[TP_LATENCY_NAMES],
  */
 double tp_latency_quantile(const struct tp_latency_record *record, double q);
 
-/* One recording or several, and the profiles of all their dumps in order. */
+/* ---- tree.c: profiles to processes ------------------------------------------- */
+
+/* What a process did itself: without the blocks and counts that a fork gave it. */
+struct tp_work {
+    uint64_t allocations;
+    uint64_t frees;
+    uint64_t requested_bytes;
+    uint64_t allocated_bytes;
+    uint64_t freed_bytes;
+    int64_t live_blocks;  // allocations - frees; a forked child may free what it
+    int64_t live_bytes;   // inherited, then they are negative
+    int64_t peak_bytes;   // of a sum the highest; inherited blocks are part of it
+};
+
+/* Of one dump. */
+struct tp_work tp_work_of(const struct tp_profile *profile);
+
+void tp_work_add(struct tp_work *to, const struct tp_work *work);
+
+#define TP_NO_NODE SIZE_MAX
+
+/* A process: one program, or several that replaced each other by exec. */
+struct tp_node {
+    uint32_t pid;
+    size_t parent;  // its index in the tree; TP_NO_NODE: not recorded
+    size_t depth;
+    size_t n_below;     // processes below it; they follow it
+    size_t first;       // of its dumps in the report, and they follow each other
+    size_t n_profiles;  // dumps
+    size_t n_programs;
+    uint64_t duration_ns;
+    struct tp_work own;
+};
+
+/* All processes of a run that ran the same executable. */
+struct tp_program {
+    const char *name;
+    const char *exe;  // its path, or again the name
+    size_t processes;
+    struct tp_work sum;
+};
+
+struct tp_tree {
+    struct tp_node *nodes;  // each before those below it
+    size_t n_nodes;
+    struct tp_program *programs;  // by allocated bytes, most first
+    size_t n_programs;
+    struct tp_work sum;
+    bool forked;  // some process inherited an account
+};
+
+/* One recording or several, and the profiles of all their dumps. */
 struct tp_report {
     struct tp_recording *recordings;
     size_t n_recordings;
-    struct tp_profile *profiles;
+    struct tp_profile *profiles;  // in the order of the tree
     size_t n_profiles;
+    struct tp_tree tree;
 };
+
+/*
+ * Finds the processes and their tree, and brings the profiles into its order: that of
+ * a file says only who ended first. Fails: when memory is short.
+ */
+bool tp_tree_build(struct tp_report *report, struct tp_error *error);
+
+void tp_tree_fini(struct tp_tree *tree);
 
 /*
  * Opens, loads and builds: all a command needs to read the `n_names` inputs that the

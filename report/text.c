@@ -16,100 +16,11 @@
 #include <string.h>
 
 enum {
-    WIDTH = 99,         // of the page
-    TOP_CLASSES = 8,    // size classes with a row of their own
-    TOP_THREADS = 5,    // threads likewise
-    TOP_PROCESSES = 8,  // processes likewise
-    BAR = 20,           // columns of a full bar
+    TOP_CLASSES = 8,  // size classes with a row of their own
+    TOP_THREADS = 5,  // threads likewise
+    TOP_DUMPS = 6,    // dumps likewise
+    FEW = 4,          // processes: the first of them is shown in full
 };
-
-/* ---- paint --------------------------------------------------------------------------- */
-
-#define BOLD "\033[1m"
-#define DIM "\033[2m"
-#define BLUE "\033[34m"
-#define YELLOW "\033[33m"
-
-static void paint(struct tp_writer *w, const char *code)
-{
-    if (w->colour) tp_write_text(w, code);
-}
-
-static void unpaint(struct tp_writer *w)
-{
-    paint(w, "\033[0m");
-}
-
-/* The title of a table, with the names of its columns on the same line. */
-static void write_title(struct tp_writer *w, const char *title, const char *columns)
-{
-    paint(w, BOLD);
-    tp_write_text(w, title);
-    unpaint(w);
-    paint(w, DIM);
-    tp_write_text(w, columns);
-    unpaint(w);
-    tp_write_text(w, "\n");
-}
-
-/* The same after an empty line: a section begins. */
-static void write_heading(struct tp_writer *w, const char *title, const char *columns)
-{
-    tp_write_text(w, "\n");
-    write_title(w, title, columns);
-}
-
-/* A size in `width` columns, its unit in a column of its own: "1.5 KiB", "12 B  ". */
-static void write_size(struct tp_writer *w, int64_t bytes, int width)
-{
-    char text[TP_HUMAN_BYTES];
-    tp_human_size(text, bytes);
-    bool plain = strcmp(text + strlen(text) - 2, " B") == 0;
-    tp_write_format(w, "%*s%s", plain ? width - 2 : width, text, plain ? "  " : "");
-}
-
-/* The same for a time: "1.23 us", "12.0 s ". */
-static void write_time(struct tp_writer *w, uint64_t ns, int width)
-{
-    char text[TP_HUMAN_BYTES];
-    tp_human_time(text, ns);
-    bool plain = strcmp(text + strlen(text) - 2, " s") == 0;
-    tp_write_format(w, "%*s%s", plain ? width - 1 : width, text, plain ? " " : "");
-}
-
-/* Ends a line whose last column may be padded. */
-static void end_line(struct tp_writer *w)
-{
-    while (w->used > 0 && w->buffer[w->used - 1] == ' ') w->used--;
-    tp_write_text(w, "\n");
-}
-
-/* A count in `width` columns, in a short form when it would not fit. */
-static void write_count(struct tp_writer *w, uint64_t count, int width)
-{
-    char text[TP_HUMAN_BYTES];
-    tp_human_count(text, (int64_t)(count & INT64_MAX));
-    if ((int)strlen(text) >= width) tp_human_rate(text, (double)count);
-    tp_write_format(w, "%*s", width, text);
-}
-
-/* A bar for `part` of `whole`; at least a sliver when there is anything. */
-static void write_bar(struct tp_writer *w, double part, double whole)
-{
-    double eighths = whole > 0 ? part / whole * BAR * 8 : 0;
-    if (eighths <= 0) return;
-    unsigned n = eighths < BAR * 8 ? (unsigned)(eighths + 0.5) : BAR * 8;
-    paint(w, BLUE);
-    if (w->unicode) {
-        static const char *const ends[] = { "", "▏", "▎", "▍", "▌", "▋", "▊", "▉" };
-        for (unsigned i = 0; i < n / 8; i++) tp_write_text(w, "█");
-        tp_write_text(w, n ? ends[n % 8] : ends[1]);
-    } else {
-        unsigned whole_columns = n < 8 ? 1 : (n + 4) / 8;
-        for (unsigned i = 0; i < whole_columns; i++) tp_write_text(w, "#");
-    }
-    unpaint(w);
-}
 
 /* ---- head ---------------------------------------------------------------------------- */
 
@@ -143,9 +54,9 @@ static void write_command(struct tp_writer *w, const struct tp_dump *dump)
     for (size_t i = 0; i < n; i++)
         if (line[i] == '\0') line[i] = ' ';
     line[n] = '\0';
-    paint(w, DIM);
-    tp_write_clean(w, line, WIDTH);
-    unpaint(w);
+    tp_paint(w, TP_DIM);
+    tp_write_clean(w, line, TP_PAGE_WIDTH);
+    tp_unpaint(w);
     tp_write_text(w, "\n");
 }
 
@@ -157,9 +68,9 @@ static void write_head(struct tp_writer *w, const struct tp_profile *profile)
     size_t n = strnlen(dump->process.host, sizeof(host) - 1);
     memcpy(host, dump->process.host, n);
     host[n] = '\0';
-    paint(w, BOLD);
+    tp_paint(w, TP_BOLD);
     tp_write_clean(w, dump->process.name[0] ? dump->process.name : "(no name)", 32);
-    unpaint(w);
+    tp_unpaint(w);
     tp_write_format(w, ", pid %u", dump->process.pid);
     if (host[0]) {
         tp_write_text(w, " on ");
@@ -178,9 +89,9 @@ static void write_left(
 {
     bool first = name[0] == 'P';
     tp_write_format(w, "  %-10s", name);
-    if (first) paint(w, BOLD);
-    write_size(w, bytes, 11);
-    if (first) unpaint(w);
+    if (first) tp_paint(w, TP_BOLD);
+    tp_write_size(w, bytes, 11);
+    if (first) tp_unpaint(w);
     tp_write_text(w, "  ");
     tp_write_column(w, note, 31);
 }
@@ -190,7 +101,7 @@ static void write_right(
     struct tp_writer *w, const char *name, uint64_t count, const char *note)
 {
     tp_write_format(w, "%-12s", name);
-    write_count(w, count, 14);
+    tp_write_count(w, count, 14);
     if (note[0]) tp_write_text(w, "  ");
     tp_write_text(w, note);
     tp_write_text(w, "\n");
@@ -314,13 +225,13 @@ static void write_class(struct tp_writer *w, const char *name,
     double part =
         totals->allocated_bytes ? 100 * allocated / (double)totals->allocated_bytes : 0;
     tp_write_format(w, "  %-12s", name);
-    write_count(w, class->allocations, 15);
-    write_size(w, class->live_bytes, 14);
-    write_size(w, (int64_t) class->allocated_bytes, 14);
+    tp_write_count(w, class->allocations, 15);
+    tp_write_size(w, class->live_bytes, 14);
+    tp_write_size(w, (int64_t) class->allocated_bytes, 14);
     tp_write_format(w, "%8.1f %%%8.1f %%  ",
         allocated > 0 && waste > 0 ? 100 * waste / allocated : 0.0, part);
-    write_bar(w, allocated, (double)totals->allocated_bytes);
-    end_line(w);
+    tp_write_bar(w, allocated, (double)totals->allocated_bytes);
+    tp_end_line(w);
 }
 
 /* Adds a class to the row that stands for several. */
@@ -340,7 +251,7 @@ static void write_classes(struct tp_writer *w, const struct tp_profile *profile)
     unsigned n_others = 0;
     char name[TP_HUMAN_BYTES];
     if (choose_classes(chosen, profile) == 0 && !profile->large.allocations) return;
-    write_heading(w, "SIZE CLASSES",
+    tp_write_heading(w, "SIZE CLASSES",
         "      allocations          live     allocated   rounding     share");
     for (size_t i = 0; i < profile->n_classes; i++) {
         const struct tp_class *class = &profile->classes[i];
@@ -378,10 +289,10 @@ static void write_thread(struct tp_writer *w, const struct tp_thread *thread)
     tp_write_column(w, thread->name[0] ? thread->name : "(no name)", 24);
     if (thread->tid) snprintf(tid, sizeof(tid), "%u", thread->tid);
     tp_write_format(w, "%9s  %-8s", tid, thread->running ? "running" : "ended");
-    write_count(w, thread->sums.allocations, 14);
-    write_count(w, thread->sums.frees, 14);
-    write_size(w, (int64_t)(thread->sums.allocated_bytes & INT64_MAX), 13);
-    write_count(w, thread->sums.remote_frees, 12);
+    tp_write_count(w, thread->sums.allocations, 14);
+    tp_write_count(w, thread->sums.frees, 14);
+    tp_write_size(w, (int64_t)(thread->sums.allocated_bytes & INT64_MAX), 13);
+    tp_write_count(w, thread->sums.remote_frees, 12);
     tp_write_text(w, "\n");
 }
 
@@ -393,7 +304,7 @@ static void write_threads(struct tp_writer *w, const struct tp_profile *profile)
     if (!order) return;
     for (size_t i = 0; i < n; i++) order[i] = &profile->threads[i];
     qsort(order, n, sizeof(const struct tp_thread *), by_bytes);
-    write_heading(w, "THREADS",
+    tp_write_heading(w, "THREADS",
         "                        tid               allocations         frees    allocated"
         "  far frees");
     size_t shown = n > TOP_THREADS + 1 ? TOP_THREADS : n;
@@ -421,7 +332,7 @@ static void write_calls(struct tp_writer *w, const struct tp_calls *calls)
         "pvalloc" };
     char text[TP_HUMAN_BYTES];
     size_t column = 0;
-    write_heading(w, "CALLS", "");
+    tp_write_heading(w, "CALLS", "");
     for (size_t e = 0; e <= TP_ENTRIES; e++) {
         bool last = e == TP_ENTRIES;
         uint64_t n = last ? calls->free : calls->entries[e];
@@ -429,7 +340,7 @@ static void write_calls(struct tp_writer *w, const struct tp_calls *calls)
         tp_human_count(text, (int64_t)(n & INT64_MAX));
         const char *name = last ? "free" : names[e];
         size_t columns = strlen(text) + strlen(name) + 1;
-        bool fits = column + 3 + columns <= WIDTH;
+        bool fits = column + 3 + columns <= TP_PAGE_WIDTH;
         const char *gap = column == 0 ? "  " : fits ? "   " : "\n  ";
         column = column == 0 || !fits ? 2 + columns : column + 3 + columns;
         tp_write_format(w, "%s%s %s", gap, name, text);
@@ -440,19 +351,19 @@ static void write_calls(struct tp_writer *w, const struct tp_calls *calls)
 static void write_latency(struct tp_writer *w, const struct tp_profile *profile)
 {
     if (profile->n_latency == 0) return;
-    write_heading(w, "LATENCY",
+    tp_write_heading(w, "LATENCY",
         "                  count   average       p50       p99       max       total  a second");
     for (size_t i = 0; i < profile->n_latency; i++) {
         const struct tp_latency *latency = &profile->latency[i];
         char rate[TP_HUMAN_BYTES];
         tp_write_text(w, "  ");
         tp_write_column(w, latency->operation, 16);
-        write_count(w, latency->count, 12);
-        write_time(w, latency->average_ns, 10);
-        write_time(w, latency->p50_ns, 10);
-        write_time(w, latency->p99_ns, 10);
-        write_time(w, latency->max_ns, 10);
-        write_time(w, latency->total_ns, 12);
+        tp_write_count(w, latency->count, 12);
+        tp_write_time(w, latency->average_ns, 10);
+        tp_write_time(w, latency->p50_ns, 10);
+        tp_write_time(w, latency->p99_ns, 10);
+        tp_write_time(w, latency->max_ns, 10);
+        tp_write_time(w, latency->total_ns, 12);
         tp_write_format(w, "%10s\n", tp_human_rate(rate, latency->per_second));
     }
 }
@@ -463,12 +374,12 @@ static void write_latency(struct tp_writer *w, const struct tp_profile *profile)
 static void write_point(struct tp_writer *w, const char *text)
 {
     size_t column = 4;
-    paint(w, YELLOW);
+    tp_paint(w, TP_YELLOW);
     tp_write_text(w, "  * ");
-    unpaint(w);
+    tp_unpaint(w);
     while (*text) {
         size_t n = strcspn(text, " ");
-        if (column + n > WIDTH) {
+        if (column + n > TP_PAGE_WIDTH) {
             tp_write_text(w, "\n    ");
             column = 4;
         }
@@ -477,7 +388,7 @@ static void write_point(struct tp_writer *w, const char *text)
         text += n;
         if (*text != ' ') break;
         text++;
-        if (column + strcspn(text, " ") <= WIDTH) tp_write_text(w, " ");
+        if (column + strcspn(text, " ") <= TP_PAGE_WIDTH) tp_write_text(w, " ");
     }
     tp_write_text(w, "\n");
 }
@@ -486,60 +397,64 @@ static void write_hints(struct tp_writer *w, const struct tp_profile *profile)
 {
     char hints[TP_HINTS][TP_HINT_BYTES];
     size_t n = tp_hints_build(hints, profile);
-    write_heading(w, "WHAT TO LOOK AT FIRST", "");
+    tp_write_heading(w, "WHAT TO LOOK AT FIRST", "");
     for (size_t i = 0; i < n; i++) write_point(w, hints[i]);
     if (n == 0) write_point(w, "Nothing stands out: little is left, little is wasted.");
 }
 
-/* ---- the page --------------------------------------------------------------------------------- */
+/* ---- dumps --------------------------------------------------------------------------- */
 
-static int by_peak(const void *a, const void *b)
-{
-    const struct tp_profile *const *left = a;
-    const struct tp_profile *const *right = b;
-    int64_t l = (*left)->totals.peak_bytes;
-    int64_t r = (*right)->totals.peak_bytes;
-    if (l != r) return l < r ? 1 : -1;
-    return *left < *right ? -1 : *left > *right;  // as the file has them
-}
-
-static void write_process(struct tp_writer *w, const struct tp_profile *profile)
+static void write_dump(struct tp_writer *w, const struct tp_profile *profile)
 {
     tp_write_text(w, "  ");
-    tp_write_column(w, profile->dump->process.name, 18);
-    tp_write_format(w, "%9u  %-8s%11.2f", profile->dump->process.pid, profile->reason,
-        (double)profile->duration_ns / 1e9);
-    write_count(w, profile->totals.allocations, 16);
-    write_size(w, profile->totals.peak_bytes, 12);
-    write_size(w, profile->totals.live_bytes, 12);
-    end_line(w);
+    tp_write_column(w, profile->reason, 18);
+    tp_write_format(w, "%12.2f", (double)profile->duration_ns / 1e9);
+    tp_write_count(w, profile->totals.allocations, 17);
+    tp_write_count(w, profile->totals.frees, 15);
+    tp_write_size(w, profile->totals.live_bytes, 15);
+    tp_write_size(w, profile->totals.peak_bytes, 15);
+    tp_end_line(w);
 }
 
-/* The first, whose details follow, and of the others those with the highest peaks. */
-static void write_processes(struct tp_writer *w, const struct tp_report *report)
+/* The dumps of one program, if it left several; `last` is the one that is shown. */
+static void write_dumps(struct tp_writer *w, const struct tp_report *report,
+    const struct tp_node *node, const struct tp_profile *last)
 {
-    size_t n = report->n_profiles;
-    size_t shown = n > TOP_PROCESSES + 1 ? TOP_PROCESSES : n;
-    const struct tp_profile **order = malloc(n * sizeof(const struct tp_profile *));
-    if (!order) return;
-    for (size_t i = 0; i < n; i++) order[i] = &report->profiles[i];
-    qsort(order + 1, n - 1, sizeof(const struct tp_profile *), by_peak);
-    write_title(w, "PROCESSES",
-        "                 pid  ended       seconds     allocations        peak        live");
-    for (size_t i = 0; i < shown; i++) write_process(w, order[i]);
-    if (shown < n)
+    const struct tp_profile *first = &report->profiles[node->first];
+    const struct tp_profile *from = last;
+    while (from > first && !from[-1].counts) from--;
+    size_t n = (size_t)(last - from) + 1;
+    if (n < 2) return;
+    tp_write_heading(w, "DUMPS",
+        "                    seconds      allocations          frees           live"
+        "           peak");
+    if (n > TOP_DUMPS + 1) {
         tp_write_format(
-            w, "  and %zu smaller ones; --format json has them all\n", n - shown);
-    tp_write_text(w, "\n");
-    free(order);
+            w, "  and %zu earlier ones; --format json has them all\n", n - TOP_DUMPS);
+        from = last + 1 - TOP_DUMPS;
+    }
+    for (; from <= last; from++) write_dump(w, from);
+}
+
+/* ---- the page ------------------------------------------------------------------------- */
+
+/* A parent that only waits for others, a make or a shell, is shown in brief. */
+static bool is_brief(const struct tp_tree *tree)
+{
+    return tree->n_nodes > FEW &&
+        tree->nodes[0].own.allocated_bytes < tree->sum.allocated_bytes / 10;
 }
 
 void tp_text_write(struct tp_writer *writer, const struct tp_report *report)
 {
-    const struct tp_profile *profile = &report->profiles[0];
-    if (report->n_profiles > 1) write_processes(writer, report);
+    const struct tp_tree *tree = &report->tree;
+    const struct tp_node *node = &tree->nodes[0];
+    const struct tp_profile *profile = &report->profiles[node->n_profiles - 1];
+    if (tree->n_nodes > 1 || node->n_programs > 1) tp_tree_write(writer, report);
     write_head(writer, profile);
     write_totals(writer, profile);
+    if (is_brief(tree)) return;
+    write_dumps(writer, report, node, profile);
     write_classes(writer, profile);
     write_threads(writer, profile);
     if (profile->totals.allocations) write_calls(writer, &profile->calls);

@@ -125,10 +125,12 @@ struct tp_process_record {
     uint8_t boot_id[16];     // of the kernel that ran it
     char name[64];           // last part of the executable's path, terminated
     char host[64];           // terminated
-    uint64_t inherited_allocations;  // counted before a fork made this process:
-    uint64_t inherited_frees;        // part of the counters, not of its own doing
-    uint64_t inherited_bytes;        // live bytes at that moment
-    uint8_t reserved[40];
+    uint64_t inherited_allocations;      // counted before a fork made this process:
+    uint64_t inherited_frees;            // part of the counters, not of its own doing
+    uint64_t inherited_bytes;            // live bytes at that moment
+    uint64_t inherited_requested_bytes;  // as inherited_allocations
+    uint64_t inherited_allocated_bytes;  // likewise; freed = allocated - live
+    uint8_t reserved[24];
 };
 static_assert(sizeof(struct tp_process_record) == 256, "format");
 

@@ -517,17 +517,21 @@ void tp_live_forked(void)
     live.fresh_fork = true;
     live.slow_paths = 0;
 
-    uint64_t allocations = 0, frees = 0, bytes = 0;
+    uint64_t allocations = 0, frees = 0, bytes = 0, requested = 0, allocated = 0;
     for (uint32_t i = 0; i < tp_pool_slots(); i++) {
         struct tp_sums sums = tp_counters_sums(tp_pool_slot(i));
         allocations += sums.allocations;
         frees += sums.frees;
         bytes += sums.allocated_bytes - sums.freed_bytes;
+        requested += sums.requested_bytes;
+        allocated += sums.allocated_bytes;
     }
     describe_process(file.process.flags | TP_PROCESS_FORKED);
     file.process.inherited_allocations = allocations;
     file.process.inherited_frees = frees;
     file.process.inherited_bytes = bytes;
+    file.process.inherited_requested_bytes = requested;
+    file.process.inherited_allocated_bytes = allocated;
     errno = saved;
 }
 

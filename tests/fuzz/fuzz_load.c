@@ -13,6 +13,24 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/* Every dump is in one process, every process in the tree once, below its parent. */
+static void check_tree(const struct tp_report *report)
+{
+    const struct tp_tree *tree = &report->tree;
+    size_t n = 0;
+    for (size_t i = 0; i < tree->n_nodes; i++) {
+        const struct tp_node *node = &tree->nodes[i];
+        if (node->first != n || node->n_profiles == 0) abort();
+        n += node->n_profiles;
+        if (i + node->n_below >= tree->n_nodes) abort();
+        if (node->parent == TP_NO_NODE) continue;
+        const struct tp_node *parent = &tree->nodes[node->parent];
+        if (node->parent >= i || i > node->parent + parent->n_below) abort();
+        if (node->depth != parent->depth + 1) abort();
+    }
+    if (n != report->n_profiles) abort();
+}
+
 /* Builds every profile and writes it both ways into nothing. */
 static void use(struct tp_recording *recording)
 {
@@ -32,11 +50,14 @@ static void use(struct tp_recording *recording)
             abort();
         report.n_profiles++;
     }
+    if (!tp_tree_build(&report, &error)) abort();
+    check_tree(&report);
     tp_writer_init(&writer, nowhere);
     if (report.n_profiles) tp_text_write(&writer, &report);
     tp_json_write(&writer, &report);
     (void)tp_writer_finish(&writer, "nowhere", &error);
     for (size_t i = 0; i < report.n_profiles; i++) tp_profile_fini(&report.profiles[i]);
+    tp_tree_fini(&report.tree);
     free(report.profiles);
 }
 

@@ -37,10 +37,13 @@ def text(value, size):
     return value.encode()[:size - 1].ljust(size, b"\0")
 
 
-def process(pid=4711, ppid=997, flags=0, name="teapot", host="harbour"):
+def process(pid=4711, ppid=997, flags=0, name="teapot", host="harbour", after_ns=0,
+            inherited=(0, 0, 0, 0, 0)):
+    """`inherited`: allocations, frees, live, requested and allocated bytes."""
     return struct.pack(
-        "<4I4Q16s64s64s3Q40x", pid, ppid, flags, 4096, START_UNIX, START_MONOTONIC,
-        START_TICKS, 123457, bytes(range(1, 17)), text(name, 64), text(host, 64), 0, 0, 0)
+        "<4I4Q16s64s64s5Q24x", pid, ppid, flags, 4096, START_UNIX + after_ns,
+        START_MONOTONIC + after_ns, START_TICKS + after_ns * TICKS_A_NS, 123457 + pid,
+        bytes(range(1, 17)), text(name, 64), text(host, 64), *inherited)
 
 
 def classes(slabs):
@@ -123,9 +126,9 @@ def dump(regions, state=DUMP, reason=1, sequence=0, after_ns=2_003_000_000, flag
 
 
 def standard(who, what, slots, records=(), times=(), slabs=None,
-             command=b"./teapot\0--short\0and stout\0"):
+             command=b"./teapot\0--short\0and stout\0", exe=b"/opt/tea/teapot"):
     return [
-        (PROCESS, 256, who), (EXE, 1, b"/opt/tea/teapot"), (COMMAND, 1, command),
+        (PROCESS, 256, who), (EXE, 1, exe), (COMMAND, 1, command),
         (CLASSES, 24, classes(slabs or {})), (TOTALS, 192, what),
         (THREADS, 2048, b"".join(slots)), (ENDED, 128, b"".join(records)),
         (LATENCY, 1344, b"".join(times))]
@@ -190,15 +193,22 @@ def hostile():
 
 
 def family():
-    """A parent and two children in one recording; the first child was killed."""
-    def child(pid, name, n, reason):
-        taken, frees = {2: (n, n * 41)}, {2: n - 1}
+    """A process, a program that it started and that was killed, and a fork of itself.
+
+    The fork freed two of the blocks that it inherited, besides all of its own.
+    """
+    def child(pid, after_ns, n, n_freed, reason, **who):
+        name = who.get("name", "teapot")
+        taken, frees = {2: (n, n * 41)}, {2: n_freed}
         return dump(standard(
-            process(pid=pid, ppid=4711, name=name),
-            totals(net=48, single=48 * 3, estimate=48 * 3, peak_ns=10_007_000),
+            process(pid=pid, ppid=4711, after_ns=after_ns, **who),
+            totals(net=48 * (n - n_freed), single=48 * 3, estimate=48 * 3),
             [slot(tid=pid, name=name, taken=taken, frees=frees)],
-            command=name.encode() + b"\0"), reason=reason, after_ns=700_001_000)
-    return one_thread() + child(4721, "cup", 1009, 5) + child(4723, "saucer", 103, 1)
+            command=name.encode() + b"\0", exe=b"/opt/tea/" + name.encode()),
+            reason=reason, after_ns=after_ns + 700_001_000)
+    return (child(4723, 503_000_000, 103, 102, 1, flags=2,
+                  inherited=(53, 50, 3 * 48, 53 * 41, 53 * 48)) +
+            child(4721, 307_000_000, 1009, 1008, 5, name="cup") + one_thread())
 
 
 def inert():

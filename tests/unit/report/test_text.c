@@ -17,6 +17,15 @@ static void open_report(struct tp_report *report, struct tp_dump *dump)
     report->profiles = calloc(1, sizeof(report->profiles[0]));
     assert_true(tp_profile_build(report->profiles, dump, "x", &error));
     report->n_profiles = 1;
+    assert_true(tp_tree_build(report, &error));
+}
+
+static void close_report(struct tp_report *report)
+{
+    for (size_t i = 0; i < report->n_profiles; i++)
+        tp_profile_fini(&report->profiles[i]);
+    tp_tree_fini(&report->tree);
+    free(report->profiles);
 }
 
 static void each_line_is_narrow(const char *text)
@@ -69,8 +78,7 @@ static void no_line_is_wider_than_the_page(void **state)
     assert_non_null(strstr(text, "4 others"));
     assert_null(strchr(text, '\033'));
     free(text);
-    tp_profile_fini(report.profiles);
-    free(report.profiles);
+    close_report(&report);
 }
 
 static void a_profile_of_nothing_can_be_shown(void **state)
@@ -87,8 +95,7 @@ static void a_profile_of_nothing_can_be_shown(void **state)
     text = test_capture(tp_json_write, &report);
     assert_non_null(strstr(text, "\"schema\": \"tidepool.report/1\""));
     free(text);
-    tp_profile_fini(report.profiles);
-    free(report.profiles);
+    close_report(&report);
 }
 
 static void lines_end_without_blanks(void **state)
@@ -103,8 +110,7 @@ static void lines_end_without_blanks(void **state)
     char *text = test_capture(tp_text_write, &report);
     assert_null(strstr(text, " \n"));
     free(text);
-    tp_profile_fini(report.profiles);
-    free(report.profiles);
+    close_report(&report);
 }
 
 int main(void)
