@@ -91,8 +91,9 @@ static void seal(struct tp_image *image, const struct tp_dump *dump,
     header.n_regions = n_rows;
     header.total_bytes = image->n_bytes;
     header.state = TP_FILE_DUMP;
-    if (dump->running || header.reason != TP_REASON_EXIT)  // its last word in a sandbox
-        header.reason = dump->running ? TP_REASON_REQUEST : TP_REASON_KILLED;
+    // A process that may not write its dump leaves its file stamped with the reason.
+    uint32_t end = header.reason == TP_REASON_EXIT ? TP_REASON_EXIT : TP_REASON_KILLED;
+    header.reason = dump->running ? TP_REASON_REQUEST : end;
     header.rss_bytes = dump->rss_bytes;
     header.rss_peak_bytes = dump->rss_peak_bytes;
     memcpy(image->bytes, &header, sizeof(header));

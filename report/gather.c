@@ -1,160 +1,337 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gather.c - one recording out of the files that a run has left in its folder.
+ * gather.c - one recording out of the files that a run leaves in its folder.
  *
- * Dumps are taken as they are. A live file that is still there belongs to a process
- * that was killed, and becomes a dump; or to one that goes on, and is dumped as it is
- * now. A live file whose process has written its exit dump as well tells nothing new.
+ * While the program runs, finished dumps move to the end of the recording. A dump is
+ * whole when it has its name, but it may be withdrawn at once, when it was made for an
+ * exec that failed: so it is taken when it has been there for a moment. There is a look
+ * ten times a second while dumps come, and less and less often while none do.
+ *
+ * At the end the live files tell of the other processes. One that was killed becomes a
+ * dump; one that goes on is dumped as it is now. A live file whose process has written
+ * its last dump as well tells nothing new, unless it has counted more: an exec that
+ * failed ends an account that then goes on.
  */
 #include "report/model.h"
 #include "report/run.h"
 
+#include <ctype.h>
 #include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
-/* An image and what its place in the recording depends on. */
-struct piece {
-    struct tp_image image;
-    bool main;
+enum {
+    SHORTEST_MS = 100,  // between two looks
+    LONGEST_MS = 2000,
+    SETTLED_MS = 50,  // the age of a dump that nobody will withdraw
+    PASSES = 8,       // at the end, while processes go on ending
+};
+
+/* A program whose account is in the recording. */
+struct tp_gathered_program {
     uint32_t pid;
-    uint32_t reason;
+    bool goes_on;  // its state was taken, it may write a last dump yet
     uint64_t start_ns;
-    uint64_t sequence;
+    uint64_t counted;  // allocations and frees by then
 };
 
-struct pieces {
-    struct piece *of;
-    size_t n;
-};
+/* ---- one file -------------------------------------------------------------------- */
 
-/* Main process first; of one process the latest dump first; else as they started. */
-static int by_importance(const void *a, const void *b)
+enum kind { OTHER, DUMP, LIVE, UNFINISHED };
+
+/* The digits at the end of a name after the last dot; false without them. */
+static bool ends_in_number(const char *name, size_t n, size_t *out_before)
 {
-    const struct piece *left = a;
-    const struct piece *right = b;
-    if (left->main != right->main) return left->main ? -1 : 1;
-    if (left->pid == right->pid) {
-        if (left->start_ns != right->start_ns)
-            return left->start_ns > right->start_ns ? -1 : 1;
-        return left->sequence > right->sequence ? -1 : left->sequence < right->sequence;
-    }
-    if (left->start_ns != right->start_ns)
-        return left->start_ns < right->start_ns ? -1 : 1;
-    return left->pid < right->pid ? -1 : 1;
+    size_t last = n;
+    while (last > 0 && isdigit((unsigned char)name[last - 1])) last--;
+    if (last == n || last == 0 || name[last - 1] != '.') return false;
+    *out_before = last - 1;
+    return true;
 }
 
-/* Reads one file into a piece. */
-static bool read_piece(struct piece *out, const char *path, uint32_t main_pid)
+static bool ends_in(const char *name, size_t n, const char *end)
+{
+    size_t length = strlen(end);
+    return n > length && memcmp(name + n - length, end, length) == 0;
+}
+
+static enum kind kind_of(const char *name)
+{
+    size_t n = strlen(name);
+    size_t before;
+    if (name[0] == '.') return OTHER;
+    if (ends_in(name, n, ".part")) return UNFINISHED;
+    if (ends_in(name, n, ".tide")) return DUMP;
+    if (!ends_in_number(name, n, &before)) return OTHER;
+    if (ends_in(name, before, ".tide")) return DUMP;
+    return strncmp(name, "tidepool.", 9) == 0 ? LIVE : OTHER;
+}
+
+/* A file's dump and whose it is. */
+struct piece {
+    struct tp_image image;
+    uint32_t reason;
+    struct tp_gathered_program program;
+};
+
+static uint64_t counted_by(const struct tp_dump *dump)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < dump->n_slots; i++)
+        for (size_t c = 0; c < TP_FORMAT_CLASSES; c++)
+            n += dump->slots[i].taken[c].allocations + dump->slots[i].frees[c];
+    return n;
+}
+
+enum verdict { GOOD, GONE, DAMAGED };
+
+static enum verdict read_piece(struct piece *out, const char *path)
 {
     struct tp_error ignored;
     struct tp_source source;
     struct tp_recording recording;
     memset(out, 0, sizeof(*out));
-    if (!tp_source_open(&source, path, &ignored)) return false;
+    if (!tp_source_open(&source, path, &ignored))
+        return access(path, F_OK) < 0 ? GONE : DAMAGED;
     bool good = tp_image_freeze(&out->image, &source, &ignored);
     tp_source_close(&source);
-    if (!good) return false;
+    if (!good) return DAMAGED;
     if (!tp_recording_parse(
             &recording, out->image.bytes, out->image.n_bytes, path, &ignored)) {
         tp_image_fini(&out->image);
-        return false;
+        return DAMAGED;
     }
     const struct tp_dump *dump = &recording.dumps[0];
-    out->pid = dump->process.pid;
-    out->main = out->pid == main_pid;
     out->reason = dump->header.reason;
-    out->start_ns = dump->process.start_monotonic_ns;
-    out->sequence = dump->header.sequence;
+    out->program.pid = dump->process.pid;
+    out->program.start_ns = dump->process.start_monotonic_ns;
+    out->program.counted = counted_by(dump);
     tp_recording_fini(&recording);
-    return true;
+    return GOOD;
 }
 
-/* True for a live file's piece whose process has written its last dump too. */
-static bool told_already(const struct pieces *pieces, const struct piece *piece)
+/* ---- the recording --------------------------------------------------------------- */
+
+static bool fail(struct tp_gather *gather, int why)
 {
-    if (piece->reason != TP_REASON_KILLED) return false;
-    for (size_t i = 0; i < pieces->n; i++) {
-        const struct piece *other = &pieces->of[i];
-        if (other->reason == TP_REASON_EXIT && other->pid == piece->pid &&
-            other->start_ns == piece->start_ns)
-            return true;
-    }
+    gather->why = why ? why : EIO;
     return false;
 }
 
-static bool hand_over(
-    struct tp_gathered *out, struct pieces *pieces, struct tp_error *error)
+/* Adds the image to the end of the recording, or leaves that as it was. */
+static bool append(struct tp_gather *gather, const struct tp_image *image)
 {
-    if (pieces->n == 0) return true;
-    qsort(pieces->of, pieces->n, sizeof(pieces->of[0]), by_importance);
-    out->images = calloc(pieces->n, sizeof(out->images[0]));
-    if (!out->images) return tp_error_set(error, "out of memory");
-    for (size_t i = 0; i < pieces->n; i++) {
-        struct piece *piece = &pieces->of[i];
-        if (told_already(pieces, piece)) continue;
-        out->images[out->n_images++] = piece->image;
-        memset(&piece->image, 0, sizeof(piece->image));
+    if (!tp_output_write(gather->fd, image->bytes, image->n_bytes)) {
+        fail(gather, errno);
+        if (ftruncate(gather->fd, (off_t)gather->n_bytes) < 0 ||
+            lseek(gather->fd, (off_t)gather->n_bytes, SEEK_SET) < 0)
+            gather->fd = -1;  // its last dump is cut off: nothing may follow it
+        return false;
     }
+    gather->n_bytes += image->n_bytes;
+    gather->n_dumps++;
     return true;
 }
 
-static bool is_live_name(const char *name)
+static struct tp_gathered_program *find_program(
+    const struct tp_gather *gather, const struct tp_gathered_program *program)
 {
-    return strncmp(name, "tidepool.", 9) == 0 && !strstr(name, ".tide");
+    for (size_t i = 0; i < gather->n_programs; i++) {
+        struct tp_gathered_program *other = &gather->programs[i];
+        if (other->pid == program->pid && other->start_ns == program->start_ns)
+            return other;
+    }
+    return NULL;
 }
 
-bool tp_gather_read(struct tp_gathered *out_gathered, const char *folder,
-    uint32_t main_pid, struct tp_error *error)
+static bool remember(
+    struct tp_gather *gather, const struct tp_gathered_program *program)
 {
-    struct pieces pieces = { 0 };
-    bool good = true;
-    memset(out_gathered, 0, sizeof(*out_gathered));
-    DIR *stream = opendir(folder);
+    size_t n = gather->n_programs;
+    if ((n & (n - 1)) == 0) {  // full whenever n is 0 or a power of two
+        struct tp_gathered_program *grown =
+            realloc(gather->programs, (n ? 2 * n : 1) * sizeof(gather->programs[0]));
+        if (!grown) return fail(gather, ENOMEM);
+        gather->programs = grown;
+    }
+    gather->programs[gather->n_programs++] = *program;
+    return true;
+}
+
+/* ---- taking ---------------------------------------------------------------------- */
+
+/* What a look through the folder came to. */
+struct look {
+    size_t n_taken;
+    size_t n_young;  // dumps to come back for
+    size_t n_gone;   // files that went while we looked: another look is due
+    size_t n_damaged;
+    size_t n_running;
+};
+
+static void take_dump(struct tp_gather *gather, const char *path, struct look *look)
+{
+    struct piece piece;
+    enum verdict verdict = read_piece(&piece, path);
+    look->n_gone += verdict == GONE;
+    look->n_damaged += verdict == DAMAGED;
+    if (verdict != GOOD) return;
+    bool last = piece.reason == TP_REASON_EXIT;
+    if ((!last || remember(gather, &piece.program)) && append(gather, &piece.image)) {
+        unlink(path);
+        look->n_taken++;
+    }
+    tp_image_fini(&piece.image);
+}
+
+/* Takes what a live file has to tell, and the file too if its process is gone. */
+static void take_live(struct tp_gather *gather, const char *path, struct look *look)
+{
+    struct piece piece;
+    enum verdict verdict = read_piece(&piece, path);
+    look->n_gone += verdict == GONE;
+    look->n_damaged += verdict == DAMAGED;
+    if (verdict != GOOD) return;
+    bool goes_on = piece.reason == TP_REASON_REQUEST;
+    const struct tp_gathered_program *told = find_program(gather, &piece.program);
+    bool old = told &&
+        (goes_on ? told->goes_on
+                 : !told->goes_on && told->counted >= piece.program.counted);
+    piece.program.goes_on = goes_on;
+    look->n_running += goes_on;
+    bool taken = old ||
+        ((!goes_on || remember(gather, &piece.program)) &&
+            append(gather, &piece.image));
+    if (taken && !goes_on) unlink(path);
+    look->n_taken += taken && !old;
+    tp_image_fini(&piece.image);
+}
+
+/*
+ * A dump that nobody finished. While its process runs, or when its live file has told
+ * the same, nothing is missing.
+ */
+static void judge_unfinished(
+    struct tp_gather *gather, const char *path, struct look *look)
+{
+    size_t before;
+    struct tp_process_now now;
+    size_t n = strlen(path) - strlen(".part");
+    if (!ends_in_number(path, n, &before)) return;
+    uint32_t pid = (uint32_t)strtoul(path + before + 1, NULL, 10);
+    tp_process_now_read(&now, pid);
+    if (now.running) return;
+    for (size_t i = 0; i < gather->n_programs; i++) {
+        if (gather->programs[i].pid != pid) continue;
+        unlink(path);
+        return;
+    }
+    look->n_damaged++;
+}
+
+static bool is_young(const char *path)
+{
+    struct stat status;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (stat(path, &status) < 0) return false;
+    int64_t ms = (now.tv_sec - status.st_ctim.tv_sec) * 1000 +
+        (now.tv_nsec - status.st_ctim.tv_nsec) / 1000000;
+    return ms >= 0 && ms < SETTLED_MS;  // one of the future has seen the clock set
+}
+
+static void take(struct tp_gather *gather, enum kind kind, const char *path,
+    bool patient, struct look *look)
+{
+    if (kind == LIVE) {
+        take_live(gather, path, look);
+    } else if (kind == UNFINISHED) {
+        judge_unfinished(gather, path, look);
+    } else if (patient && is_young(path)) {
+        look->n_young++;
+    } else {
+        take_dump(gather, path, look);
+    }
+}
+
+/* Takes every file of one kind; `patient` leaves the youngest dumps for the next look. */
+static void take_all(
+    struct tp_gather *gather, enum kind kind, bool patient, struct look *look)
+{
+    DIR *stream = opendir(gather->folder);
     const struct dirent *entry;
-    while (good && stream && (entry = readdir(stream))) {
+    while (stream && !gather->why && (entry = readdir(stream))) {
         char *path = NULL;
-        if (entry->d_name[0] == '.') continue;
-        struct piece *grown = realloc(pieces.of, (pieces.n + 1) * sizeof(pieces.of[0]));
-        good = grown && asprintf(&path, "%s/%s", folder, entry->d_name) >= 0;
-        if (grown) pieces.of = grown;
-        if (!good) break;
-        struct piece *piece = &pieces.of[pieces.n];
-        if (read_piece(piece, path, main_pid)) {
-            pieces.n++;
-            if (is_live_name(entry->d_name) && piece->reason == TP_REASON_REQUEST)
-                out_gathered->n_running++;
-        } else {
-            out_gathered->n_damaged++;
-        }
+        if (kind_of(entry->d_name) != kind) continue;
+        if (asprintf(&path, "%s/%s", gather->folder, entry->d_name) < 0) break;
+        take(gather, kind, path, patient, look);
         free(path);
     }
     if (stream) closedir(stream);
-    good = good ? hand_over(out_gathered, &pieces, error)
-                : tp_error_set(error, "out of memory");
-    for (size_t i = 0; i < pieces.n; i++) tp_image_fini(&pieces.of[i].image);
-    free(pieces.of);
-    if (!good) tp_gather_fini(out_gathered);
-    return good;
 }
 
-void tp_gather_clean(const struct tp_gathered *gathered, const char *folder)
+/* ---- from the start to the end --------------------------------------------------- */
+
+bool tp_gather_open(struct tp_gather *out_gather, const char *folder,
+    const char *wanted, struct tp_error *error)
 {
-    if (gathered->n_running > 0) return;
-    DIR *stream = opendir(folder);
+    *out_gather =
+        (struct tp_gather){ .folder = folder, .fd = -1, .pause_ms = SHORTEST_MS };
+    if (tp_output_begin(&out_gather->part, &out_gather->fd, wanted, error)) return true;
+    return fail(out_gather, errno);
+}
+
+unsigned tp_gather_look(struct tp_gather *gather)
+{
+    struct look look = { 0 };
+    take_all(gather, DUMP, true, &look);
+    if (look.n_taken > 0 || look.n_young > 0)
+        gather->pause_ms = SHORTEST_MS;
+    else if (gather->pause_ms < LONGEST_MS)
+        gather->pause_ms *= 2;
+    return gather->pause_ms;
+}
+
+void tp_gather_finish(struct tp_gather *gather)
+{
+    struct look look = { 0 };
+    if (gather->fd >= 0) gather->why = 0;  // there may be room by now
+    for (int pass = 0; pass < PASSES && !gather->why; pass++) {
+        look = (struct look){ 0 };
+        take_all(gather, DUMP, false, &look);
+        take_all(gather, LIVE, false, &look);
+        take_all(gather, UNFINISHED, false, &look);
+        // Whoever ended meanwhile has left its dump behind us.
+        if (look.n_taken == 0 && look.n_gone == 0) break;
+    }
+    gather->n_damaged = look.n_damaged;
+    gather->n_running = look.n_running;
+}
+
+bool tp_gather_clean(const struct tp_gather *gather)
+{
+    bool more = false;
+    DIR *stream = opendir(gather->folder);
     const struct dirent *entry;
     while (stream && (entry = readdir(stream)))
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            unlinkat(dirfd(stream), entry->d_name, 0);
+        more = more ||
+            (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+                strcmp(entry->d_name, "run") != 0);
+    if (stream && !more) unlinkat(dirfd(stream), "run", 0);
     if (stream) closedir(stream);
-    rmdir(folder);
+    return !more && rmdir(gather->folder) == 0;
 }
 
-void tp_gather_fini(struct tp_gathered *gathered)
+void tp_gather_fini(struct tp_gather *gather)
 {
-    for (size_t i = 0; i < gathered->n_images; i++) tp_image_fini(&gathered->images[i]);
-    free(gathered->images);
-    memset(gathered, 0, sizeof(*gathered));
+    if (gather->fd >= 0) close(gather->fd);
+    free(gather->part);
+    free(gather->programs);
+    memset(gather, 0, sizeof(*gather));
+    gather->fd = -1;
 }

@@ -4,7 +4,12 @@
  *
  * Signals: a key press reaches the whole foreground group, so INT and QUIT are the
  * program's affair and ignored here; TERM and HUP were sent to us alone and are passed
- * on. The program itself starts with the actions that we were started with.
+ * on. CHLD is blocked and waited for, with the time of the next look as the limit, and
+ * must not be ignored or no status would come. The program itself starts with the actions
+ * that we were started with.
+ *
+ * In a container this may be process 1, whose children are all that lost their parent:
+ * whoever ends is waited for.
  */
 #include "report/run.h"
 
@@ -15,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* ---- the library --------------------------------------------------------------------- */
@@ -100,6 +106,8 @@ static bool set_joined(
 
 /* ---- the program ------------------------------------------------------------------------ */
 
+enum { IDLE_MS = 60 * 60 * 1000 };  // when there is nothing to look at
+
 static volatile sig_atomic_t child_pid;
 
 static void pass_on(int signal)
@@ -109,45 +117,130 @@ static void pass_on(int signal)
     errno = saved;
 }
 
-enum { N_SIGNALS = 4 };
-static const int signals[N_SIGNALS] = { SIGINT, SIGQUIT, SIGTERM, SIGHUP };
+enum { N_SIGNALS = 6 };
+static const struct {
+    int number;
+    sighandler_t action;
+    bool always;  // else an ignored signal stays ignored
+} signals[N_SIGNALS] = {
+    { SIGINT, SIG_IGN, false }, { SIGQUIT, SIG_IGN, false },
+    { SIGTERM, pass_on, false }, { SIGHUP, pass_on, false }, { SIGCHLD, SIG_DFL, true },
+    { SIGXFSZ, SIG_IGN, true },  // a recording beyond the limit is an error, no death
+};
 
 static void take_signals(struct sigaction before[N_SIGNALS])
 {
     for (int i = 0; i < N_SIGNALS; i++) {
         struct sigaction action = { .sa_flags = SA_RESTART };
         sigemptyset(&action.sa_mask);
-        action.sa_handler = i < 2 ? SIG_IGN : pass_on;
-        sigaction(signals[i], NULL, &before[i]);
-        if (before[i].sa_handler != SIG_IGN) sigaction(signals[i], &action, NULL);
+        action.sa_handler = signals[i].action;
+        sigaction(signals[i].number, NULL, &before[i]);
+        if (signals[i].always || before[i].sa_handler != SIG_IGN)
+            sigaction(signals[i].number, &action, NULL);
     }
 }
 
 static void give_signals_back(const struct sigaction before[N_SIGNALS])
 {
-    for (int i = 0; i < N_SIGNALS; i++) sigaction(signals[i], &before[i], NULL);
+    for (int i = 0; i < N_SIGNALS; i++) sigaction(signals[i].number, &before[i], NULL);
 }
 
-/* In the child: becomes the program, or tells the parent through `tell` why not. */
-static _Noreturn void become(const struct tp_launch *launch, int tell,
+/* The ways between the two processes while the program is not there yet. */
+struct ways {
+    int tell[2];  // to us: why exec failed; closed by an exec that did not
+    int go[2];    // from us: closed when all is ready
+};
+
+static void close_ways(struct ways *ways)
+{
+    for (int i = 0; i < 2; i++) {
+        if (ways->tell[i] >= 0) close(ways->tell[i]);
+        if (ways->go[i] >= 0) close(ways->go[i]);
+        ways->tell[i] = ways->go[i] = -1;
+    }
+}
+
+static bool open_ways(struct ways *ways)
+{
+    *ways = (struct ways){ { -1, -1 }, { -1, -1 } };
+    if (pipe2(ways->tell, O_CLOEXEC) == 0 && pipe2(ways->go, O_CLOEXEC) == 0)
+        return true;
+    int why = errno;
+    close_ways(ways);
+    errno = why;
+    return false;
+}
+
+static void close_one(int *fd)
+{
+    close(*fd);
+    *fd = -1;
+}
+
+/* Reads what fits; what is missing at the end of the way is 0. */
+static ssize_t read_way(int fd, int *out)
+{
+    ssize_t got;
+    while ((got = read(fd, out, sizeof(*out))) < 0 && errno == EINTR) continue;
+    return got;
+}
+
+/* In the child: becomes the program, or tells the parent why not. */
+static _Noreturn void become(const struct tp_launch *launch, struct ways *ways,
     const struct sigaction before[N_SIGNALS], const sigset_t *mask)
 {
+    int why = 0;
+    close_one(&ways->go[1]);
+    (void)read_way(ways->go[0], &why);
     give_signals_back(before);
     sigprocmask(SIG_SETMASK, mask, NULL);
-    int why = ENOMEM;
+    why = ENOMEM;
     if (set_joined("LD_PRELOAD", launch->library, ':', getenv("LD_PRELOAD")) &&
         set_joined("TIDEPOOL", getenv("TIDEPOOL"), ',', launch->keys)) {
         execvp(launch->argv[0], launch->argv);
         why = errno;
     }
-    (void)!write(tell, &why, sizeof(why));
+    (void)!write(ways->tell[1], &why, sizeof(why));
     _exit(127);
 }
 
-static int wait_for(pid_t pid)
+static int64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* True when `pid` is among those that have ended; `out_status` is its then. */
+static bool has_ended(pid_t pid, int *out_status)
 {
     int status = 0;
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;
+    pid_t got;
+    while ((got = waitpid(-1, &status, WNOHANG)) != 0) {
+        if (got < 0 && errno == EINTR) continue;
+        if (got == pid) *out_status = status;
+        if (got == pid || got < 0) return true;
+    }
+    return false;
+}
+
+/* Needs: SIGCHLD blocked. */
+static int wait_for(pid_t pid, const struct tp_launch *launch)
+{
+    int status = 0;
+    sigset_t child;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    int64_t next = now_ms() + (launch->look ? 0 : IDLE_MS);
+    while (!has_ended(pid, &status)) {
+        int64_t left = next - now_ms();
+        if (left <= 0) {
+            left = launch->look ? launch->look(launch->argument) : IDLE_MS;
+            next = now_ms() + left;
+        }
+        struct timespec limit = { left / 1000, left % 1000 * 1000000 };
+        (void)sigtimedwait(&child, NULL, &limit);
+    }
     if (WIFSIGNALED(status)) return 128 + WTERMSIG(status);
     return WEXITSTATUS(status);
 }
@@ -159,40 +252,44 @@ static int did_not_start(const char *name, int why, struct tp_error *error)
                                            : TP_EXIT_RUN_NOT_EXECUTABLE;
 }
 
+static int did_not_fork(const char *name, struct tp_error *error)
+{
+    tp_error_set(error, "cannot run %s: %s", name, strerror(errno));
+    return TP_EXIT_RUN_FAILED;
+}
+
 int tp_launch_run(struct tp_launch *launch, struct tp_error *error)
 {
-    int tell[2];
-    if (pipe2(tell, O_CLOEXEC) < 0) {
-        tp_error_set(error, "cannot run %s: %s", launch->argv[0], strerror(errno));
-        return TP_EXIT_RUN_FAILED;
-    }
+    struct ways ways;
     struct sigaction before[N_SIGNALS];
     sigset_t all;
     sigset_t mask;
+    sigset_t waiting;
+    if (!open_ways(&ways)) return did_not_fork(launch->argv[0], error);
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &mask);  // nothing is to come between these lines
+    waiting = mask;
+    sigaddset(&waiting, SIGCHLD);
     pid_t pid = fork();
-    int fork_error = errno;
+    int status = pid < 0 ? did_not_fork(launch->argv[0], error) : 0;
     take_signals(before);
-    if (pid == 0) become(launch, tell[1], before, &mask);
+    if (pid == 0) become(launch, &ways, before, &mask);
     child_pid = pid;
-    sigprocmask(SIG_SETMASK, &mask, NULL);
-    close(tell[1]);
-
-    int why = 0;
-    int status = TP_EXIT_RUN_FAILED;
-    if (pid < 0) {
-        tp_error_set(error, "cannot run %s: %s", launch->argv[0], strerror(fork_error));
-    } else {
+    sigprocmask(SIG_SETMASK, &waiting, NULL);
+    if (pid > 0) {
+        int why = 0;
         launch->out_pid = (uint32_t)pid;
-        ssize_t got;
-        while ((got = read(tell[0], &why, sizeof(why))) < 0 && errno == EINTR) continue;
-        status = wait_for(pid);
+        if (launch->started) launch->started(launch->argument, launch->out_pid);
+        close_one(&ways.tell[1]);
+        close_one(&ways.go[1]);
+        ssize_t got = read_way(ways.tell[0], &why);
+        status = wait_for(pid, launch);
         if (got == (ssize_t)sizeof(why))
             status = did_not_start(launch->argv[0], why, error);
     }
     child_pid = 0;
-    close(tell[0]);
+    close_ways(&ways);
     give_signals_back(before);
+    sigprocmask(SIG_SETMASK, &mask, NULL);
     return status;
 }

@@ -68,13 +68,14 @@ bool tp_output_expand(char **out_path, const char *pattern,
 
 /* ---- placing ------------------------------------------------------------------------- */
 
-static bool write_all(int fd, const unsigned char *bytes, size_t n)
+bool tp_output_write(int fd, const void *bytes, size_t n)
 {
+    const unsigned char *at = bytes;
     while (n > 0) {
-        ssize_t sent = write(fd, bytes, n);
+        ssize_t sent = write(fd, at, n);
         if (sent < 0 && errno == EINTR) continue;
         if (sent < 0) return false;
-        bytes += sent;
+        at += sent;
         n -= (size_t)sent;
     }
     return true;
@@ -90,21 +91,49 @@ static bool move_without_replacing(const char *from, const char *to)
     return true;
 }
 
-/* Gives `temporary` the first free name among wanted, wanted.1, wanted.2, ... */
-static bool find_place(
-    char **out_path, const char *temporary, const char *wanted, struct tp_error *error)
+/* "wanted", then "wanted.1", "wanted.2", ...; NULL: out of memory. */
+static char *nth_name(const char *wanted, const char *suffix, unsigned i)
+{
+    char *name = NULL;
+    int made = i ? asprintf(&name, "%s%s.%u", wanted, suffix, i)
+                 : asprintf(&name, "%s%s", wanted, suffix);
+    return made < 0 ? NULL : name;
+}
+
+bool tp_output_settle(
+    char **out_path, const char *part, const char *wanted, struct tp_error *error)
 {
     for (unsigned i = 0; i < NAMES_TRIED; i++) {
-        char *name = NULL;
-        int made =
-            i ? asprintf(&name, "%s.%u", wanted, i) : asprintf(&name, "%s", wanted);
-        if (made < 0) return tp_error_set(error, "out of memory");
-        if (move_without_replacing(temporary, name)) {
+        char *name = nth_name(wanted, "", i);
+        if (!name) return tp_error_set(error, "out of memory");
+        if (move_without_replacing(part, name)) {
             *out_path = name;
             return true;
         }
+        int why = errno;
         free(name);
-        if (errno != EEXIST) break;
+        errno = why;
+        if (why != EEXIST) break;
+    }
+    return tp_error_set(error, "cannot write %s: %s", wanted, strerror(errno));
+}
+
+bool tp_output_begin(
+    char **out_part, int *out_fd, const char *wanted, struct tp_error *error)
+{
+    int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+    for (unsigned i = 0; i < NAMES_TRIED; i++) {
+        char *name = nth_name(wanted, ".part", i);
+        if (!name) return tp_error_set(error, "out of memory");
+        *out_fd = open(name, flags, 0600);
+        if (*out_fd >= 0) {
+            *out_part = name;
+            return true;
+        }
+        int why = errno;
+        free(name);
+        errno = why;
+        if (why != EEXIST) break;
     }
     return tp_error_set(error, "cannot write %s: %s", wanted, strerror(errno));
 }
@@ -112,25 +141,17 @@ static bool find_place(
 bool tp_output_place(char **out_path, const char *wanted, const struct tp_image *images,
     size_t n_images, struct tp_error *error)
 {
-    char *temporary = NULL;
-    if (asprintf(&temporary, "%s.XXXXXX", wanted) < 0)
-        return tp_error_set(error, "out of memory");
-    bool good = false;
-    int fd = mkostemp(temporary, O_CLOEXEC);
-    if (fd < 0) {
-        tp_error_set(error, "cannot write %s: %s", wanted, strerror(errno));
-        goto done;
-    }
-    good = true;
+    char *part = NULL;
+    int fd = -1;
+    if (!tp_output_begin(&part, &fd, wanted, error)) return false;
+    bool good = true;
     for (size_t i = 0; good && i < n_images; i++)
-        good = write_all(fd, images[i].bytes, images[i].n_bytes);
-    if (close(fd) < 0) good = false;
-    if (!good)
-        tp_error_set(error, "cannot write %s: %s", wanted, strerror(errno));
-    else
-        good = find_place(out_path, temporary, wanted, error);
-    if (!good) unlink(temporary);
-done:
-    free(temporary);
+        good = tp_output_write(fd, images[i].bytes, images[i].n_bytes);
+    if (!good) tp_error_set(error, "cannot write %s: %s", wanted, strerror(errno));
+    if (close(fd) < 0 && good)
+        good = tp_error_set(error, "cannot write %s: %s", wanted, strerror(errno));
+    good = good && tp_output_settle(out_path, part, wanted, error);
+    if (!good) unlink(part);
+    free(part);
     return good;
 }

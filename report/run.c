@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * run.c - `tidepool run COMMAND`: start, wait, gather, summarise.
+ * run.c - `tidepool run COMMAND`: start, gather while it runs, name, summarise.
  *
  * The program's own output stays its own: all that this command says goes to the
- * standard error, after the program has ended.
+ * standard error, after the program has ended; before it only what cannot wait.
  */
 #include "report/run.h"
 
@@ -18,7 +18,12 @@
 #include "report/emit.h"
 #include "report/model.h"
 
-enum { OPTION_COLOUR = 256, OPTION_FOLLOW, OPTION_NO_FOLLOW };
+enum {
+    OPTION_COLOUR = 256,
+    OPTION_FOLLOW,
+    OPTION_NO_FOLLOW,
+    COMMAND_BYTES = 1024,  // of the command line in the text `run`
+};
 
 struct wishes {
     const char *out;
@@ -126,6 +131,102 @@ static void judge_target(const struct wishes *wishes)
     free(path);
 }
 
+/* ---- meanwhile ------------------------------------------------------------------------ */
+
+/* A run from its start to its end. */
+struct session {
+    const struct wishes *wishes;
+    char *folder;
+    char *wanted;  // name of the recording; NULL until the process is there
+    struct tp_gather gather;
+};
+
+/* The arguments on one line, with \xNN for what would not stay on it. */
+static void write_command(FILE *to, char *const *argv)
+{
+    size_t room = COMMAND_BYTES;
+    fputs("command=", to);
+    for (size_t i = 0; argv[i] && room > 0; i++) {
+        if (i > 0) fputc(' ', to);
+        for (const char *at = argv[i]; *at && room > 0; at++, room--) {
+            unsigned char byte = (unsigned char)*at;
+            if (byte < 0x20 || byte == 0x7f || byte == '\\')
+                fprintf(to, "\\x%02x", byte);
+            else
+                fputc(byte, to);
+        }
+    }
+    fputc('\n', to);
+}
+
+/* A path that another process can use; NULL when it cannot stand on a line. */
+static char *whole_path(const char *path)
+{
+    char *whole = NULL;
+    char *folder = path[0] == '/' ? NULL : getcwd(NULL, 0);
+    if (path[0] == '/')
+        whole = strdup(path);
+    else if (folder && asprintf(&whole, "%s/%s", folder, path) < 0)
+        whole = NULL;
+    free(folder);
+    if (!whole || !strchr(whole, '\n')) return whole;
+    free(whole);
+    return NULL;
+}
+
+/*
+ * Writes the text `run` into the folder: who makes which recording. Should this process
+ * be killed, `tidepool ls` and `tidepool dump FOLDER` go by it. It is not worth a word
+ * when that fails.
+ */
+static void write_text(const struct session *session, const char *part)
+{
+    char *path = NULL;
+    char *fresh = NULL;
+    struct tp_process_now now;
+    tp_process_now_read(&now, (uint32_t)getpid());
+    if (asprintf(&path, "%s/run", session->folder) < 0) return;
+    FILE *to = asprintf(&fresh, "%s.part", path) < 0 ? NULL : fopen(fresh, "wxe");
+    if (to) {
+        char *whole = part ? whole_path(part) : NULL;
+        fprintf(to, "pid=%d\nstart=%llu\n", (int)getpid(),
+            (unsigned long long)now.start_jiffies);
+        if (whole) fprintf(to, "recording=%s\n", whole);
+        write_command(to, session->wishes->argv);
+        if (fclose(to) == 0) rename(fresh, path);
+        free(whole);
+    }
+    free(fresh);
+    free(path);
+}
+
+/* Begins the recording: its name may hold the number of the process. */
+static void begin(void *argument, uint32_t pid)
+{
+    struct session *session = argument;
+    struct tp_error error;
+    const char *name = session->wishes->argv[0];
+    const char *slash = strrchr(name, '/');
+    struct tp_output_words words = {
+        .program = slash ? slash + 1 : name,
+        .pid = pid,
+        .unix_time = (uint64_t)time(NULL),
+    };
+    bool good =
+        tp_output_expand(&session->wanted, session->wishes->out, &words, &error) &&
+        tp_gather_open(&session->gather, session->folder, session->wanted, &error);
+    if (!good)
+        fprintf(stderr, "tidepool: %s; the recording stays in %s\n", error.text,
+            session->folder);
+    write_text(session, session->gather.part);
+}
+
+static unsigned look(void *argument)
+{
+    struct session *session = argument;
+    return tp_gather_look(&session->gather);
+}
+
 /* ---- after ---------------------------------------------------------------------------- */
 
 static void summarise(const struct wishes *wishes, const char *path)
@@ -148,69 +249,92 @@ static void summarise(const struct wishes *wishes, const char *path)
 }
 
 /* Says what is missing from the recording, a line each. */
-static void tell_gaps(
-    const struct tp_gathered *gathered, const char *folder, bool started)
+static void tell_gaps(const struct tp_gather *gather, bool started)
 {
-    if (gathered->n_damaged)
-        fprintf(stderr, "tidepool: %zu file%s of this run could not be read\n",
-            gathered->n_damaged, gathered->n_damaged == 1 ? "" : "s");
-    if (gathered->n_running)
+    if (gather->n_damaged)
+        fprintf(stderr, "tidepool: %zu file%s of this run could not be read; see %s\n",
+            gather->n_damaged, gather->n_damaged == 1 ? "" : "s", gather->folder);
+    if (gather->n_running)
         fprintf(stderr, "tidepool: %zu process%s of this run go on; see %s\n",
-            gathered->n_running, gathered->n_running == 1 ? "" : "es", folder);
-    if (gathered->n_images == 0 && started)
+            gather->n_running, gather->n_running == 1 ? "" : "es", gather->folder);
+    if (gather->n_dumps == 0 && !gather->why && started)
         fputs("tidepool: no recording: no process of this run loaded the library\n",
             stderr);
 }
 
-/* Makes the recording and the summary. */
-static bool finish(const struct wishes *wishes, const struct tp_launch *launch,
-    const char *folder, bool started, struct tp_error *error)
+/* Gives the recording its name and shows what is in it. */
+static bool settle(struct session *session, struct tp_error *error)
 {
-    struct tp_gathered gathered;
-    if (!tp_gather_read(&gathered, folder, launch->out_pid, error)) return false;
-    const char *slash = strrchr(launch->argv[0], '/');
-    struct tp_output_words words = {
-        .program = slash ? slash + 1 : launch->argv[0],
-        .pid = launch->out_pid,
-        .unix_time = (uint64_t)time(NULL),
-    };
-    char *wanted = NULL;
+    struct tp_gather *gather = &session->gather;
     char *path = NULL;
-    tell_gaps(&gathered, folder, started);
-    bool good = gathered.n_images == 0 ||
-        (tp_output_expand(&wanted, wishes->out, &words, error) &&
-            tp_output_place(&path, wanted, gathered.images, gathered.n_images, error));
-    if (path && !wishes->quiet) summarise(wishes, path);
-    tp_gather_clean(&gathered, folder);
-    tp_gather_fini(&gathered);
-    free(wanted);
+    if (gather->n_dumps == 0) {
+        unlink(gather->part);
+        return true;
+    }
+    bool good = tp_output_settle(&path, gather->part, session->wanted, error);
+    if (path && !session->wishes->quiet) summarise(session->wishes, path);
     free(path);
+    return good;
+}
+
+/* Makes the recording and the summary. */
+static bool finish(struct session *session, bool started, struct tp_error *error)
+{
+    struct tp_gather *gather = &session->gather;
+    if (!session->wanted) {  // there is no process
+        rmdir(session->folder);
+        return true;
+    }
+    tp_gather_finish(gather);
+    if (!gather->why && close(gather->fd) < 0) gather->why = errno;
+    gather->fd = -1;
+    tell_gaps(gather, started);
+    if (gather->why) {
+        bool nothing_stays = tp_gather_clean(gather);
+        const char *name = gather->part ? gather->part : session->wanted;
+        if (nothing_stays && gather->n_dumps == 0) {
+            if (gather->part) unlink(gather->part);
+            return true;
+        }
+        return nothing_stays
+            ? tp_error_set(error, "cannot write %s: %s", name, strerror(gather->why))
+            : tp_error_set(error, "cannot write %s: %s; what it lacks stays in %s",
+                  name, strerror(gather->why), session->folder);
+    }
+    bool good = settle(session, error);
+    // What says that a part belongs to the folder would now say it of the recording.
+    if (good && !tp_gather_clean(gather)) write_text(session, NULL);
     return good;
 }
 
 static int run(const struct wishes *wishes, struct tp_error *error)
 {
     char *library = NULL;
-    char *folder = NULL;
     char *keys = NULL;
     int status = TP_EXIT_RUN_FAILED;
+    struct session session = { .wishes = wishes, .gather.fd = -1 };
     if (!tp_launch_library(&library, error)) goto done;
-    if (!make_folder(&folder, error)) goto done;
-    if (!make_keys(&keys, wishes, folder)) {
+    if (!make_folder(&session.folder, error)) goto done;
+    if (!make_keys(&keys, wishes, session.folder)) {
         tp_error_set(error, "out of memory");
         goto done;
     }
     judge_target(wishes);
-    struct tp_launch launch = {
-        .library = library, .keys = keys, .argv = wishes->argv
-    };
+    struct tp_launch launch = { .library = library,
+        .keys = keys,
+        .argv = wishes->argv,
+        .started = begin,
+        .look = look,
+        .argument = &session };
     status = tp_launch_run(&launch, error);
     bool started = error->text[0] == '\0';
     // A recording that cannot be written must not hide how the program ended.
-    (void)finish(wishes, &launch, folder, started, error);
+    (void)finish(&session, started, error);
 done:
+    tp_gather_fini(&session.gather);
+    free(session.wanted);
+    free(session.folder);
     free(keys);
-    free(folder);
     free(library);
     return status;
 }

@@ -5,14 +5,22 @@
  *     target.c  judges the program       launch.c  starts it and waits
  *     gather.c  collects the dumps       output.c  names and places the recording
  *
- * Idea: everything that a run leaves behind is first written into a private folder;
- * one recording is made of it, placed beside the user's files in one step, and the
- * folder goes.
+ * Idea: everything that a run leaves behind is first written into a private folder in
+ * memory. Finished dumps are moved from there to the end of the growing recording while
+ * the program runs, so that a build of thousands of compilers does not fill the memory;
+ * the recording stands beside the wanted name until the end, and then gets it.
+ *
+ *     FOLDER/run               whose folder it is, for `tidepool ls`
+ *     FOLDER/tidepool.P.J.N    live files, one a process
+ *     FOLDER/NAME.PID.tide     finished dumps, moved into place whole
+ *     WANTED.part              whole dumps; only its end may be half written
  *
  * Holds always:
  *   - no file that exists is ever overwritten: the next free name with .1, .2, ... is
  *     taken instead;
- *   - a recording appears under its name whole or not at all.
+ *   - a recording appears under its name whole or not at all;
+ *   - a dump leaves the folder only when the recording has it: kill -9 of the run loses
+ *     nothing, and what a full disk does not take stays in the folder.
  *
  * Knows nothing of: figures, formats of output.
  */
@@ -47,6 +55,20 @@ bool tp_output_expand(char **out_path, const char *pattern,
 bool tp_output_place(char **out_path, const char *wanted, const struct tp_image *images,
     size_t n_images, struct tp_error *error);
 
+/*
+ * Creates WANTED.part, or the next free name, open for writing and for its owner only.
+ * The caller closes *out_fd and frees *out_part.
+ */
+bool tp_output_begin(
+    char **out_part, int *out_fd, const char *wanted, struct tp_error *error);
+
+/* Gives a finished file the wanted name, or the next free one. The caller frees it. */
+bool tp_output_settle(
+    char **out_path, const char *part, const char *wanted, struct tp_error *error);
+
+/* Writes all of it, or false with errno set. */
+bool tp_output_write(int fd, const void *bytes, size_t n);
+
 /* ---- target.c ------------------------------------------------------------------- */
 
 enum { TP_TARGET_NOTE = 256 };
@@ -74,6 +96,11 @@ struct tp_launch {
     const char *keys;  // for TIDEPOOL, after those that are there
     char **argv;       // of the program
     uint32_t out_pid;  // what waitpid said
+    // What happens meanwhile; either may be NULL. `started` is called when the process
+    // is there and its program not yet; `look` says when it wants to be called again.
+    void (*started)(void *argument, uint32_t pid);
+    unsigned (*look)(void *argument);  // in milliseconds
+    void *argument;
 };
 
 /*
@@ -84,20 +111,46 @@ int tp_launch_run(struct tp_launch *launch, struct tp_error *error);
 
 /* ---- gather.c ------------------------------------------------------------------- */
 
-struct tp_gathered {
-    struct tp_image *images;  // the main process first, its latest dump foremost
-    size_t n_images;
-    size_t n_damaged;  // files that could not be read
-    size_t n_running;  // processes that go on: their live files must stay
+struct tp_gathered_program;
+
+struct tp_gather {
+    const char *folder;  // the caller's
+    char *part;          // the growing recording; NULL: it could not be made
+    int fd;              // of it
+    uint64_t n_bytes;    // whole dumps in it
+    int why;             // errno: it does not take more
+    unsigned pause_ms;   // to the next look
+    size_t n_dumps;      // in it
+    size_t n_damaged;    // files in the folder that could not be read
+    size_t n_running;    // processes that go on: their live files must stay
+    struct tp_gathered_program
+        *programs;  // whose last dump, or present state, was taken
+    size_t n_programs;
 };
 
-/* Reads what the run left in `folder`. Fails: only when memory is short. */
-bool tp_gather_read(struct tp_gathered *out_gathered, const char *folder,
-    uint32_t main_pid, struct tp_error *error);
+/*
+ * Begins a recording beside `wanted`. Fails: false, and everything will stay in the
+ * folder; the object can be used all the same.
+ */
+bool tp_gather_open(struct tp_gather *out_gather, const char *folder,
+    const char *wanted, struct tp_error *error);
 
-/* Deletes what was read, and the folder unless a process still needs it. */
-void tp_gather_clean(const struct tp_gathered *gathered, const char *folder);
+/*
+ * Moves the dumps that were finished some time ago into the recording, and returns when
+ * to look again, in milliseconds.
+ */
+unsigned tp_gather_look(struct tp_gather *gather);
 
-void tp_gather_fini(struct tp_gathered *gathered);
+/*
+ * Takes all the rest: dumps, the live files of killed processes, and of those that go on
+ * a copy of the present state. `why` says whether the recording took it all.
+ */
+void tp_gather_finish(struct tp_gather *gather);
+
+/* True when the folder holds nothing any more but the text `run`; then both are removed. */
+bool tp_gather_clean(const struct tp_gather *gather);
+
+/* Closes the recording and frees; the file stays. */
+void tp_gather_fini(struct tp_gather *gather);
 
 #endif

@@ -5,13 +5,17 @@
  */
 #include "tests/unit/report/test.h"
 
+#include <dirent.h>
 #include <elf.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "report/run.h"
@@ -29,9 +33,11 @@ static int make_folder(void **state)
 static int clear_folder(void **state)
 {
     (void)state;
-    struct tp_gathered nothing = { 0 };
-    tp_gather_clean(&nothing, folder);
-    return chdir("/");
+    DIR *list = opendir(folder);
+    for (const struct dirent *entry; list && (entry = readdir(list));)
+        unlinkat(dirfd(list), entry->d_name, 0);
+    if (list) closedir(list);
+    return chdir("/") || rmdir(folder);
 }
 
 static void write_file(const char *path, const void *bytes, size_t n, mode_t mode)
@@ -187,6 +193,58 @@ static void our_keys_come_after_the_users(void **state)
     assert_int_equal(launch("test \"$TIDEPOOL\" = a=b"), 0);
 }
 
+static void an_ignored_child_signal_hides_no_status(void **state)
+{
+    (void)state;
+    struct sigaction ignore = { .sa_handler = SIG_IGN }, before;
+    sigaction(SIGCHLD, &ignore, &before);
+    assert_int_equal(launch("exit 7"), 7);
+    sigaction(SIGCHLD, NULL, &ignore);
+    assert_true(ignore.sa_handler == SIG_IGN);
+    sigaction(SIGCHLD, &before, NULL);
+}
+
+/* What the program finds when it starts, and how often we could look while it ran. */
+struct meanwhile {
+    bool ready;
+    unsigned looks;
+};
+
+static void get_ready(void *argument, uint32_t pid)
+{
+    struct meanwhile *meanwhile = argument;
+    struct timespec long_enough = { .tv_nsec = 20000000 };
+    nanosleep(&long_enough, NULL);  // a program that did not wait would be over
+    write_file("ready", "", 0, 0600);
+    meanwhile->ready = pid > 1;
+}
+
+static unsigned take_a_look(void *argument)
+{
+    struct meanwhile *meanwhile = argument;
+    if (++meanwhile->looks == 3) write_file("seen", "", 0, 0600);
+    return 1;
+}
+
+static void the_program_waits_and_is_looked_after(void **state)
+{
+    (void)state;
+    char shell[] = "sh";
+    char option[] = "-c";
+    char text[] = "test -e ready || exit 3; until test -e seen; do sleep 0.01; done";
+    char *arguments[] = { shell, option, text, NULL };
+    struct meanwhile meanwhile = { 0 };
+    struct tp_launch start = { .library = "",
+        .keys = "",
+        .argv = arguments,
+        .started = get_ready,
+        .look = take_a_look,
+        .argument = &meanwhile };
+    assert_int_equal(tp_launch_run(&start, &error), 0);
+    assert_true(meanwhile.ready);
+    assert_true(meanwhile.looks >= 3);
+}
+
 static void the_program_keeps_its_signals(void **state)
 {
     (void)state;
@@ -221,37 +279,192 @@ static void leave(const char *path, uint32_t pid, uint64_t start, uint32_t reaso
     test_file_fini(&file);
 }
 
-static uint32_t gathered_pid(const struct tp_gathered *gathered, size_t i)
+/* A program's last dump, or the live file that is left of it, with `n` allocations. */
+static void leave_counted(
+    const char *path, uint32_t pid, uint32_t reason, uint64_t n, bool runs)
 {
-    struct tp_recording recording;
-    const struct tp_image *image = &gathered->images[i];
-    assert_true(
-        tp_recording_parse(&recording, image->bytes, image->n_bytes, "g", &error));
-    uint32_t pid = recording.dumps[0].process.pid;
-    tp_recording_fini(&recording);
-    return pid;
+    struct test_file file;
+    struct tp_process_now now;
+    test_file_full(&file);
+    struct tp_process_record *process =
+        (void *)(file.bytes + test_file_row(&file, 0)->offset);
+    struct tp_thread_slot *slot =
+        (void *)(file.bytes + test_file_row(&file, 5)->offset);
+    tp_process_now_read(&now, pid);
+    process->pid = pid;
+    process->start_jiffies = runs ? now.start_jiffies : 1;
+    process->start_monotonic_ns = 100;
+    slot->taken[1].allocations = n;
+    test_file_header(&file)->reason = reason;
+    if (!reason) test_file_header(&file)->state = TP_FILE_LIVE;
+    write_file(path, file.bytes, file.n_bytes, 0600);
+    test_file_fini(&file);
 }
 
-static void the_main_process_comes_first_and_the_killed_are_kept(void **state)
+static void open_gather(struct tp_gather *gather)
+{
+    assert_true(tp_gather_open(gather, ".", "g.rec", &error));
+    assert_string_equal(gather->part, "g.rec.part");
+}
+
+/* The recording as it is now must be whole; expects that many dumps in it. */
+static void holds(const struct tp_gather *gather, size_t n)
+{
+    struct tp_source source;
+    struct tp_recording recording = { 0 };
+    struct stat status;
+    assert_int_equal(gather->n_dumps, n);
+    assert_int_equal(stat(gather->part, &status), 0);
+    assert_int_equal(status.st_size, gather->n_bytes);
+    assert_int_equal(status.st_mode & 0777, 0600);
+    if (n == 0) return;
+    assert_true(tp_source_open(&source, gather->part, &error));
+    assert_true(tp_recording_load(&recording, &source, &error));
+    assert_int_equal(recording.n_dumps, n);
+    tp_recording_fini(&recording);
+    tp_source_close(&source);
+}
+
+/* Lets every file in the folder look as if it had been there for a while. */
+static void let_settle(void)
+{
+    struct timespec a_while = { .tv_nsec = 120000000 };
+    nanosleep(&a_while, NULL);
+}
+
+static void everything_that_is_left_is_gathered(void **state)
 {
     (void)state;
-    const uint32_t main_pid = TEST_PID;
+    struct tp_gather gather;
+    leave("a.tide", TEST_PID - 2, 300, TP_REASON_EXIT);
+    leave("b.tide.1", TEST_PID - 3, 200, TP_REASON_SIGNAL);
+    leave("tidepool.1.2.3", TEST_PID - 4, 400, 0);         // killed
+    leave("tidepool.1.2.4", TEST_PID - 2, 300, 0);         // has an exit dump as well
+    write_file("c.tide.1073741820.part", "cut", 3, 0600);  // of the one in a.tide
+    write_file("run", "pid=1\n", 6, 0600);
+    open_gather(&gather);
+    tp_gather_finish(&gather);
+    assert_int_equal(gather.why, 0);
+    assert_int_equal(gather.n_damaged, 0);
+    assert_int_equal(gather.n_running, 0);
+    holds(&gather, 3);
+    assert_int_equal(access("a.tide", F_OK), -1);
+    assert_int_equal(access("tidepool.1.2.4", F_OK), -1);
+    assert_int_equal(access("c.tide.1073741820.part", F_OK), -1);
+    tp_gather_fini(&gather);
+}
+
+static void what_cannot_be_read_stays(void **state)
+{
+    (void)state;
+    struct tp_gather gather;
+    leave("a.tide", TEST_PID - 2, 300, TP_REASON_EXIT);
+    write_file("junk.tide", "junk", 4, 0600);
+    assert_int_equal(symlink("nowhere", "link.tide"), 0);
+    open_gather(&gather);
+    tp_gather_finish(&gather);
+    assert_int_equal(gather.n_damaged, 1);
+    holds(&gather, 1);
+    assert_int_equal(access("junk.tide", F_OK), 0);
+    tp_gather_fini(&gather);
+}
+
+static void a_dump_is_taken_when_it_has_been_there_for_a_moment(void **state)
+{
+    (void)state;
+    struct tp_gather gather;
+    open_gather(&gather);
+    leave("old.tide", TEST_PID - 2, 300, TP_REASON_EXIT);
+    leave("tidepool.1.2.3", TEST_PID - 4, 400, 0);
+    let_settle();
+    leave("new.tide", TEST_PID - 3, 200, TP_REASON_EXIT);
+    unsigned pause = tp_gather_look(&gather);
+    holds(&gather, 1);
+    assert_int_equal(access("old.tide", F_OK), -1);
+    assert_int_equal(access("new.tide", F_OK), 0);
+    let_settle();
+    assert_int_equal(tp_gather_look(&gather), pause);
+    holds(&gather, 2);
+    assert_true(tp_gather_look(&gather) > pause);  // nothing came
+    assert_int_equal(access("tidepool.1.2.3", F_OK), 0);
+    tp_gather_finish(&gather);
+    holds(&gather, 3);
+    tp_gather_fini(&gather);
+}
+
+static void an_account_that_went_on_after_its_last_dump_is_kept(void **state)
+{
+    (void)state;
+    struct tp_gather gather;
+    leave_counted("a.tide", TEST_PID - 2, TP_REASON_EXIT, 101, false);
+    leave_counted("tidepool.1.2.3", TEST_PID - 2, 0, 103, false);
+    open_gather(&gather);
+    tp_gather_finish(&gather);
+    holds(&gather, 2);
+    tp_gather_fini(&gather);
+}
+
+static void a_process_that_goes_on_keeps_its_live_file(void **state)
+{
+    (void)state;
+    struct tp_gather gather;
+    leave_counted("tidepool.1.2.3", (uint32_t)getpid(), 0, 101, true);
+    open_gather(&gather);
+    tp_gather_finish(&gather);
+    assert_int_equal(gather.n_running, 1);
+    holds(&gather, 1);
+    assert_int_equal(access("tidepool.1.2.3", F_OK), 0);
+    assert_false(tp_gather_clean(&gather));
+    tp_gather_fini(&gather);
+}
+
+static void what_a_full_disk_does_not_take_stays(void **state)
+{
+    (void)state;
+    struct tp_gather gather;
+    struct rlimit before;
+    struct rlimit limit;
+    struct sigaction ignore = { .sa_handler = SIG_IGN };
+    struct sigaction action;
     leave("a.tide", TEST_PID - 2, 300, TP_REASON_EXIT);
     leave("b.tide", TEST_PID - 3, 200, TP_REASON_EXIT);
-    leave("m.tide", main_pid, 100, TP_REASON_EXIT);
-    leave("tidepool.1.2.3", TEST_PID - 4, 400, 0);  // killed
-    leave("tidepool.1.2.4", TEST_PID - 2, 300, 0);  // has an exit dump as well
-    write_file("junk.tide", "junk", 4, 0600);
-    struct tp_gathered gathered;
-    assert_true(tp_gather_read(&gathered, ".", main_pid, &error));
-    assert_int_equal(gathered.n_images, 4);
-    assert_int_equal(gathered.n_damaged, 1);
-    assert_int_equal(gathered.n_running, 0);
-    assert_int_equal(gathered_pid(&gathered, 0), main_pid);
-    assert_int_equal(gathered_pid(&gathered, 1), TEST_PID - 3);
-    assert_int_equal(gathered_pid(&gathered, 2), TEST_PID - 2);
-    assert_int_equal(gathered_pid(&gathered, 3), TEST_PID - 4);
-    tp_gather_fini(&gathered);
+    leave("tidepool.1.2.3", TEST_PID - 4, 400, 0);
+    open_gather(&gather);
+    struct stat status;
+    assert_int_equal(stat("a.tide", &status), 0);
+    sigaction(SIGXFSZ, &ignore, &action);
+    getrlimit(RLIMIT_FSIZE, &before);
+    limit = before;
+    limit.rlim_cur = (rlim_t)status.st_size + 1000;  // in the middle of the second
+    setrlimit(RLIMIT_FSIZE, &limit);
+    tp_gather_finish(&gather);
+    setrlimit(RLIMIT_FSIZE, &before);
+    sigaction(SIGXFSZ, &action, NULL);
+    assert_int_equal(gather.why, EFBIG);
+    holds(&gather, 1);
+    assert_int_equal((access("a.tide", F_OK) == 0) + (access("b.tide", F_OK) == 0), 1);
+    assert_int_equal(access("tidepool.1.2.3", F_OK), 0);
+    assert_int_equal(tp_gather_look(&gather), 200);  // nothing more until the end
+    holds(&gather, 1);
+    tp_gather_finish(&gather);  // there is room again
+    assert_int_equal(gather.why, 0);
+    holds(&gather, 3);
+    tp_gather_fini(&gather);
+}
+
+static void the_folder_goes_when_only_its_text_is_left(void **state)
+{
+    (void)state;
+    char inside[] = "inside";
+    struct tp_gather gather = { .folder = inside, .fd = -1 };
+    assert_int_equal(mkdir(inside, 0700), 0);
+    write_file("inside/run", "pid=1\n", 6, 0600);
+    write_file("inside/late.tide", "", 0, 0600);
+    assert_false(tp_gather_clean(&gather));
+    assert_int_equal(access("inside/run", F_OK), 0);
+    assert_int_equal(unlink("inside/late.tide"), 0);
+    assert_true(tp_gather_clean(&gather));
+    assert_int_equal(access(inside, F_OK), -1);
 }
 
 #define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, make_folder, clear_folder)
@@ -270,7 +483,15 @@ int main(void)
         cmocka_unit_test(our_keys_come_after_the_users),
         cmocka_unit_test(the_program_keeps_its_signals),
         cmocka_unit_test(commas_in_values_are_escaped),
-        IN_FOLDER(the_main_process_comes_first_and_the_killed_are_kept),
+        cmocka_unit_test(an_ignored_child_signal_hides_no_status),
+        IN_FOLDER(the_program_waits_and_is_looked_after),
+        IN_FOLDER(everything_that_is_left_is_gathered),
+        IN_FOLDER(what_cannot_be_read_stays),
+        IN_FOLDER(a_dump_is_taken_when_it_has_been_there_for_a_moment),
+        IN_FOLDER(an_account_that_went_on_after_its_last_dump_is_kept),
+        IN_FOLDER(a_process_that_goes_on_keeps_its_live_file),
+        IN_FOLDER(what_a_full_disk_does_not_take_stays),
+        IN_FOLDER(the_folder_goes_when_only_its_text_is_left),
     };
     return cmocka_run_group_tests_name("run", tests, NULL, NULL);
 }
