@@ -9,6 +9,7 @@
 
 #include <argp.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -285,6 +286,7 @@ static bool finish(struct session *session, bool started, struct tp_error *error
         rmdir(session->folder);
         return true;
     }
+    signal(SIGXFSZ, SIG_IGN);  // as meanwhile: a file too large is an error, no death
     tp_gather_finish(gather);
     if (!gather->why && close(gather->fd) < 0) gather->why = errno;
     gather->fd = -1;

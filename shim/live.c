@@ -138,7 +138,8 @@ static void describe_process(uint32_t flags)
 {
     struct tp_process_record *process = &file.process;
     process->pid = tp_boot.pid;
-    process->ppid = tp_boot.ppid;
+    // A parent that forked and left at once is nobody's parent any more.
+    process->ppid = flags & TP_PROCESS_FORKED ? live.parent_pid : tp_boot.ppid;
     process->flags = flags;
     process->page_bytes = (uint32_t)tp_os_page();
     process->start_unix_ns = tp_boot.start_unix_ns;
