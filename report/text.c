@@ -408,7 +408,7 @@ static void write_dump(struct tp_writer *w, const struct tp_profile *profile)
 {
     tp_write_text(w, "  ");
     tp_write_column(w, profile->reason, 18);
-    tp_write_format(w, "%12.2f", (double)profile->duration_ns / 1e9);
+    tp_write_time(w, profile->duration_ns, 12);
     tp_write_count(w, profile->totals.allocations, 17);
     tp_write_count(w, profile->totals.frees, 15);
     tp_write_size(w, profile->totals.live_bytes, 15);
@@ -426,7 +426,7 @@ static void write_dumps(struct tp_writer *w, const struct tp_report *report,
     size_t n = (size_t)(last - from) + 1;
     if (n < 2) return;
     tp_write_heading(w, "DUMPS",
-        "                    seconds      allocations          frees           live"
+        "                       time      allocations          frees           live"
         "           peak");
     if (n > TOP_DUMPS + 1) {
         tp_write_format(

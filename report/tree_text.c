@@ -211,8 +211,8 @@ static void write_node(struct page *page, size_t i)
     chain_of(chain, page->report, node);
     tp_write_format(w, "%*s", (int)indent, "");
     tp_write_column(w, chain, NAME + 2 - indent);
-    tp_write_format(w, "%9u  %-8s%9.2f", node->pid, last_of(page->report, node)->reason,
-        (double)node->duration_ns / 1e9);
+    tp_write_format(w, "%9u  %-8s", node->pid, last_of(page->report, node)->reason);
+    tp_write_time(w, node->duration_ns, 9);
     write_figures(w, &node->own);
     page->rows++;
 }
@@ -345,7 +345,7 @@ static void write_processes(struct tp_writer *w, const struct tp_report *report)
     const struct tp_tree *tree = &report->tree;
     struct page page = { .w = w, .report = report };
     tp_write_heading(w, "PROCESSES",
-        "                               pid  ended     seconds  allocations   left over"
+        "                               pid  ended        time  allocations   left over"
         "        peak");
     if (tree->n_nodes > WHOLE) page.whole = sum_below(tree);
     if (page.whole)
