@@ -11,6 +11,7 @@ of each process; they sum to the processes of the tree, these to the programs, a
 to the sum; a fork's inheritance is in none of them.
 """
 
+import copy
 import json
 import os
 import re
@@ -108,9 +109,11 @@ def check_sums(document):
     tidepool.check_all(recordings)
     seen = [i for node in tree for i in node["recordings"]]
     require(seen == list(range(len(recordings))), f"the tree has the recordings {seen}")
+    require(sum(len(n["children"]) for n in tree) == sum("parent" in n for n in tree),
+            "a child that its parent does not know")
     names = set()
     for i, node in enumerate(tree):
-        require(all(tree[c]["parent"] == i for c in node["children"]), "lost children")
+        require(all(tree[c].get("parent") == i for c in node["children"]), "lost children")
         require({recordings[k]["process"]["pid"] for k in node["recordings"]} ==
                 {node["pid"]}, "a process of several pids")
         counting = [recordings[k] for k in node["recordings"]
@@ -154,6 +157,32 @@ def shape(document, base):
 def expect(document, base, *wanted):
     found = shape(document, base)
     require(found == list(wanted), f"the tree is {found}, not {list(wanted)}")
+
+
+def lies():
+    """The checks of this file find a wrong figure wherever it is."""
+    def is_found(lie):
+        try:
+            check_sums(lie)
+        except tidepool.Failure:
+            return True
+        return False
+
+    with Family() as place:
+        right = place.run(*"take 101 fork [ take 53 ] exec ./beta [ take 7 ]".split())
+    rows = [(key, i) for key in ("tree", "programs") for i in range(len(right[key]))]
+    for key, i in [("sum", None), *rows]:
+        for figure in FIGURES:
+            lie = copy.deepcopy(right)
+            (lie[key] if i is None else lie[key][i])[figure] += 1
+            require(is_found(lie), f"a lie about {figure} of {key} {i} is not found")
+    for change in (lambda d: d["tree"][0]["recordings"].pop(),
+                   lambda d: d["tree"][0]["children"].append(0),
+                   lambda d: d["recordings"][0]["dump"].update(counts=False),
+                   lambda d: d["recordings"][2]["process"]["inherited"].update(frees=0)):
+        lie = copy.deepcopy(right)
+        change(lie)
+        require(is_found(lie), "a lie is not found")
 
 
 def forks():
@@ -374,6 +403,6 @@ def make():
 
 
 if __name__ == "__main__":
-    tidepool.main({f.__name__: f for f in (forks, programs, shells, killed, dumps, hidden,
+    tidepool.main({f.__name__: f for f in (lies, forks, programs, shells, killed, dumps, hidden,
                                            daemons, run_killed, full_recording,
                                            make)}[sys.argv[1]])
