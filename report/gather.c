@@ -240,9 +240,9 @@ static bool is_young(const char *path)
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     if (stat(path, &status) < 0) return false;
-    int64_t ms = (now.tv_sec - status.st_ctim.tv_sec) * 1000 +
-        (now.tv_nsec - status.st_ctim.tv_nsec) / 1000000;
-    return ms >= 0 && ms < SETTLED_MS;  // one of the future has seen the clock set
+    int64_t ms = (now.tv_sec - status.st_mtim.tv_sec) * 1000 +
+        (now.tv_nsec - status.st_mtim.tv_nsec) / 1000000;
+    return ms < SETTLED_MS;  // when the clock was set back it may take until the end
 }
 
 static void take(struct tp_gather *gather, enum kind kind, const char *path,

@@ -325,11 +325,13 @@ static void holds(const struct tp_gather *gather, size_t n)
     tp_source_close(&source);
 }
 
-/* Lets every file in the folder look as if it had been there for a while. */
-static void let_settle(void)
+/* Gives a file an age; a negative one is as young as can be. */
+static void set_age(const char *path, int seconds)
 {
-    struct timespec a_while = { .tv_nsec = 120000000 };
-    nanosleep(&a_while, NULL);
+    struct timespec times[2] = { { .tv_nsec = UTIME_OMIT } };
+    clock_gettime(CLOCK_REALTIME, &times[1]);
+    times[1].tv_sec -= seconds;
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
 }
 
 static void everything_that_is_left_is_gathered(void **state)
@@ -375,14 +377,16 @@ static void a_dump_is_taken_when_it_has_been_there_for_a_moment(void **state)
     struct tp_gather gather;
     open_gather(&gather);
     leave("old.tide", TEST_PID - 2, 300, TP_REASON_EXIT);
-    leave("tidepool.1.2.3", TEST_PID - 4, 400, 0);
-    let_settle();
     leave("new.tide", TEST_PID - 3, 200, TP_REASON_EXIT);
+    leave("tidepool.1.2.3", TEST_PID - 4, 400, 0);
+    set_age("old.tide", 1);
+    set_age("new.tide", -3600);
+    set_age("tidepool.1.2.3", 1);
     unsigned pause = tp_gather_look(&gather);
     holds(&gather, 1);
     assert_int_equal(access("old.tide", F_OK), -1);
     assert_int_equal(access("new.tide", F_OK), 0);
-    let_settle();
+    set_age("new.tide", 1);
     assert_int_equal(tp_gather_look(&gather), pause);
     holds(&gather, 2);
     assert_true(tp_gather_look(&gather) > pause);  // nothing came
