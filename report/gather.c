@@ -90,14 +90,26 @@ static uint64_t counted_by(const struct tp_dump *dump)
 
 enum verdict { GOOD, GONE, DAMAGED };
 
+/*
+ * Opens a file of the folder. A process with umask 0777 leaves one that nobody may read;
+ * its owner may change that.
+ */
+static bool open_file(struct tp_source *out, const char *path)
+{
+    struct tp_error ignored;
+    struct stat status;
+    if (tp_source_open(out, path, &ignored)) return true;
+    if (lstat(path, &status) < 0 || !S_ISREG(status.st_mode)) return false;
+    return chmod(path, 0600) == 0 && tp_source_open(out, path, &ignored);
+}
+
 static enum verdict read_piece(struct piece *out, const char *path)
 {
     struct tp_error ignored;
     struct tp_source source;
     struct tp_recording recording;
     memset(out, 0, sizeof(*out));
-    if (!tp_source_open(&source, path, &ignored))
-        return access(path, F_OK) < 0 ? GONE : DAMAGED;
+    if (!open_file(&source, path)) return access(path, F_OK) < 0 ? GONE : DAMAGED;
     bool good = tp_image_freeze(&out->image, &source, &ignored);
     tp_source_close(&source);
     if (!good) return DAMAGED;
