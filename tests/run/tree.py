@@ -86,7 +86,8 @@ class Family(tidepool.Place):
 
 
 def folders():
-    return [os.path.join("/dev/shm", n) for n in os.listdir("/dev/shm")
+    return [os.path.join(folder, n) for folder in ("/dev/shm", "/tmp")
+            if os.path.isdir(folder) for n in os.listdir(folder)
             if n.startswith("tidepool-run.")]
 
 
@@ -305,7 +306,7 @@ def daemons():
         os.unlink(done)
         place.run(*f"""take 101 daemon [ exec ./beta [ take 53 mark {done} until {go}
                   take 31 ] ] until {done}""".split(),
-                  said="tidepool: 1 process of this run go on; see /dev/shm/tidepool-run.*\n")
+                  said="tidepool: 1 process of this run go on; see /(dev/shm|tmp)/tidepool-run.*\n")
         try:
             text = run_text(place.folder)
             require("recording" not in text, "the finished recording is told as a part")
@@ -381,7 +382,7 @@ def full_recording():
         with Family() as place:
             place.run(*words, "exit", "3", status=3, preexec_fn=None if out else limit,
                       out=out, said="tidepool: cannot write .*/x.tide(\\.part)?: .*; "
-                      "(what it lacks|the recording) stays in /dev/shm/tidepool-run.*\n"
+                      "(what it lacks|the recording) stays in /.*/tidepool-run.*\n"
                       ".*\n?")
             try:
                 part = place.recording + ".part"
