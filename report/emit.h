@@ -90,6 +90,15 @@ const char *tp_human_rate(char out[TP_HUMAN_BYTES], double per_second);
 /* "2026-11-22T11:26:46.123Z", or the empty text for 0. */
 const char *tp_human_date(char out[TP_HUMAN_BYTES], uint64_t unix_ns);
 
+/* "12 s", "5 min", "3 h", "4 d": how long ago something was. */
+const char *tp_human_age(char out[TP_HUMAN_BYTES], uint64_t ns);
+
+/*
+ * The way back, as in TIDEPOOL: sizes with k, m or g (1024), times with ms, s, m, h or
+ * d, and a plain number of bytes or seconds. False for anything else.
+ */
+bool tp_human_parse_size(uint64_t *out_bytes, const char *text);
+bool tp_human_parse_time(uint64_t *out_ns, const char *text);
 /* ---- columns.c: what the pages of text share -------------------------------------- */
 
 #define TP_BOLD "\033[1m"

@@ -4,11 +4,13 @@
  *
  * Idea: a live file is called tidepool.PID.JIFFIES.N, and a running process has it
  * mapped, so /proc/PID/maps names it wherever it is; nothing is asked of the process.
- * Only when there is no such mapping are the usual folders searched.
+ * Only when there is no such mapping are the usual folders searched, and those that
+ * `tidepool run` made in them.
  *
  * Knows nothing of: what is inside a recording.
  */
 #include "report/model.h"
+#include "report/survey.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -20,227 +22,88 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- /proc --------------------------------------------------------------------- */
+/* ---- what a process left behind ------------------------------------------------------ */
 
-/* Reads the start of a small file into `text` and terminates it. */
-static bool read_small(const char *path, char *text, size_t size)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return false;
-    size_t used = 0;
-    ssize_t got = 1;
-    while (got > 0 && used + 1 < size) {
-        got = read(fd, text + used, size - 1 - used);
-        if (got > 0) used += (size_t)got;
-    }
-    text[used] = '\0';
-    close(fd);
-    return used > 0;
-}
-
-/* The value of a line such as "VmRSS:   1234 kB", in bytes; 0 without one. */
-static uint64_t status_bytes(const char *text, const char *key)
-{
-    const char *line = strstr(text, key);
-    return line ? strtoull(line + strlen(key), NULL, 10) * 1024 : 0;
-}
-
-void tp_process_now_read(struct tp_process_now *out_now, uint32_t pid)
-{
-    char path[64];
-    char text[8192];
-    memset(out_now, 0, sizeof(*out_now));
-    snprintf(path, sizeof(path), "/proc/%u/stat", pid);
-    if (pid == 0 || !read_small(path, text, sizeof(text))) return;
-
-    // The name in field 2 may hold anything; the last bracket ends it.
-    const char *field = strrchr(text, ')');
-    if (!field || strlen(field) < 3) return;
-    out_now->running = field[2] != 'Z' && field[2] != 'X';
-    for (int i = 2; field && i < 22; i++) field = strchr(field + 1, ' ');
-    if (field) out_now->start_jiffies = strtoull(field, NULL, 10);
-
-    snprintf(path, sizeof(path), "/proc/%u/status", pid);
-    if (!read_small(path, text, sizeof(text))) return;
-    out_now->rss_bytes = status_bytes(text, "\nVmRSS:");
-    out_now->rss_peak_bytes = status_bytes(text, "\nVmHWM:");
-}
-
-/* The value of a hexadecimal digit, or -1. */
-static int hex_value(char digit)
-{
-    static const char digits[] = "0123456789abcdef";
-    const char *at = digit ? strchr(digits, tolower((unsigned char)digit)) : NULL;
-    return at ? (int)(at - digits) : -1;
-}
-
-bool tp_process_same_boot(const uint8_t boot_id[16])
-{
-    static const uint8_t nothing[16];
-    char text[64];
-    uint8_t now[16] = { 0 };
-    size_t n = 0;
-    if (memcmp(boot_id, nothing, sizeof(nothing)) == 0) return true;
-    if (!read_small("/proc/sys/kernel/random/boot_id", text, sizeof(text))) return true;
-    for (const char *at = text; *at && n < 32; at++) {
-        int value = hex_value(*at);
-        if (value < 0) continue;  // a dash
-        now[n / 2] = (uint8_t)(now[n / 2] * 16 + value);
-        n++;
-    }
-    return n != 32 || memcmp(boot_id, now, sizeof(now)) == 0;
-}
-
-/* ---- names of live files --------------------------------------------------------- */
-
-struct live_name {
-    unsigned long long pid;
-    unsigned long long jiffies;
-    unsigned long long n;
-};
-
-/* Reads one of the numbers, which `end` must follow; returns what stands after it. */
-static const char *take_number(const char *text, char end, unsigned long long *out)
-{
-    char *after;
-    if (!text || !isdigit((unsigned char)*text)) return NULL;
-    errno = 0;
-    *out = strtoull(text, &after, 10);
-    if (errno || *after != end) return NULL;
-    return end ? after + 1 : after;
-}
-
-/* Takes tidepool.PID.JIFFIES.N apart, nothing before or after it. */
-static bool parse_name(struct live_name *out, const char *name)
-{
-    static const char first[] = "tidepool.";
-    if (strncmp(name, first, strlen(first)) != 0) return false;
-    const char *at = take_number(name + strlen(first), '.', &out->pid);
-    at = take_number(at, '.', &out->jiffies);
-    return take_number(at, '\0', &out->n) != NULL;
-}
-
-static bool newer(const struct live_name *a, const struct live_name *b)
-{
-    return a->jiffies != b->jiffies ? a->jiffies > b->jiffies : a->n > b->n;
-}
-
-static int open_live(const char *path)
-{
-    return open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-}
-
-/* ---- a running process ------------------------------------------------------------- */
-
-/* Opens what a line of maps names, through the process's own root if need be. */
-static bool open_mapping(struct tp_source *out, unsigned long pid, const char *range,
-    const char *path, struct tp_error *error)
-{
-    char *ways[3] = { NULL, NULL, NULL };
-    int n = 0;
-    if (asprintf(&ways[n], "%s", path) >= 0) n++;
-    if (asprintf(&ways[n], "/proc/%lu/root%s", pid, path) >= 0) n++;
-    if (asprintf(&ways[n], "/proc/%lu/map_files/%s", pid, range) >= 0) n++;
-    out->fd = -1;
-    for (int i = 0; i < n && out->fd < 0; i++) {
-        // The last way is a link by nature, the others must not be one.
-        out->fd = i < 2 ? open_live(ways[i]) : open(ways[i], O_RDONLY | O_CLOEXEC);
-        if (out->fd >= 0) {
-            out->path = ways[i];
-            ways[i] = NULL;
-        }
-    }
-    int why = errno;
-    for (int i = 0; i < n; i++) free(ways[i]);
-    return out->fd >= 0 ||
-        tp_error_set(error, "cannot read %s: %s", path, strerror(why));
-}
-
-struct mapping {
+struct leftover {
     bool found;
-    struct live_name name;
-    char range[64];
+    struct tp_live_name name;
     char path[4096];
 };
 
-/* Keeps the line of maps if it maps a newer live file of this process. */
-static void consider_mapping(struct mapping *best, char *line, unsigned long pid)
+/* Keeps the file if it is the newest of that process so far. */
+static void consider(
+    struct leftover *best, const char *folder, const char *entry, uint64_t pid)
 {
-    struct live_name name;
-    char *path = strchr(line, '/');
-    if (!path) return;
-    path[strcspn(path, "\n")] = '\0';
-    char *deleted = strstr(path, " (deleted)");
-    if (deleted) *deleted = '\0';
-    const char *slash = strrchr(path, '/');
-    if (!parse_name(&name, slash + 1)) return;
-
-    // In a pid namespace its own number may be another; prefer the one we know.
-    bool better = !best->found || (name.pid == pid) > (best->name.pid == pid) ||
-        (name.pid == best->name.pid && newer(&name, &best->name));
-    if (!better || strlen(path) >= sizeof(best->path)) return;
+    struct tp_live_name name;
+    if (!tp_live_name_parse(&name, entry) || name.pid != pid) return;
+    if (best->found && !tp_live_name_newer(&name, &best->name)) return;
     best->found = true;
     best->name = name;
-    snprintf(best->range, sizeof(best->range), "%.*s", (int)strcspn(line, " "), line);
-    snprintf(best->path, sizeof(best->path), "%s", path);
+    snprintf(best->path, sizeof(best->path), "%s/%s", folder, entry);
 }
 
-/* Looks for the live file among what the process has mapped. */
-static bool find_mapping(struct mapping *out_best, unsigned long pid)
+/* Searches one folder and, unless it is of a run itself, those of runs in it. */
+static void search(struct leftover *best, const char *folder, uint64_t pid, bool top)
 {
-    char maps[64];
-    memset(out_best, 0, sizeof(*out_best));
-    snprintf(maps, sizeof(maps), "/proc/%lu/maps", pid);
-    FILE *file = fopen(maps, "re");
-    if (!file) return false;
-    char *line = NULL;
-    size_t size = 0;
-    while (getline(&line, &size, file) > 0) consider_mapping(out_best, line, pid);
-    free(line);
-    fclose(file);
-    return out_best->found;
-}
-
-/* ---- what a process left behind ------------------------------------------------------ */
-
-static void search_folder(struct mapping *best, const char *folder, unsigned long pid)
-{
-    DIR *stream = folder ? opendir(folder) : NULL;
-    if (!stream) return;
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (top ? 0 : O_NOFOLLOW));
+    DIR *stream = fd >= 0 ? fdopendir(fd) : NULL;
     const struct dirent *entry;
-    while ((entry = readdir(stream))) {
-        struct live_name name;
-        if (!parse_name(&name, entry->d_name) || name.pid != pid) continue;
-        if (best->found && !newer(&name, &best->name)) continue;
-        best->found = true;
-        best->name = name;
-        snprintf(best->path, sizeof(best->path), "%s/%s", folder, entry->d_name);
+    while (stream && (entry = readdir(stream))) {
+        char inner[4096];
+        consider(best, folder, entry->d_name, pid);
+        if (!top || !tp_run_name(entry->d_name)) continue;
+        snprintf(inner, sizeof(inner), "%s/%s", folder, entry->d_name);
+        search(best, inner, pid, false);
     }
-    closedir(stream);
+    if (stream)
+        closedir(stream);
+    else if (fd >= 0)
+        close(fd);
+}
+
+/*
+ * True when the file is not the account of a process that runs: there is none, it has
+ * another start time, or it has gone on with exec and no longer maps the file.
+ */
+static bool was_left(const struct tp_live_name *name)
+{
+    struct tp_process_now now;
+    struct tp_mapping mapping;
+    uint32_t pid = name->pid > UINT32_MAX ? 0 : (uint32_t)name->pid;
+    tp_process_now_read(&now, pid);
+    if (!now.running || now.start_jiffies != name->jiffies) return true;
+    tp_mapping_read(&mapping, pid);
+    return !mapping.hidden &&
+        (!mapping.found || memcmp(&mapping.name, name, sizeof(*name)) != 0);
+}
+
+static bool open_leftover(
+    struct tp_source *out, const struct leftover *found, struct tp_error *error)
+{
+    out->fd = open(found->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (out->fd < 0)
+        return tp_error_set(error, "cannot read %s: %s", found->path, strerror(errno));
+    out->path = strdup(found->path);
+    out->gone = was_left(&found->name);
+    return out->path || tp_error_set(error, "out of memory");
 }
 
 static bool open_process(
     struct tp_source *out, const char *digits, struct tp_error *error)
 {
-    struct mapping found;
+    struct tp_mapping mapping;
     errno = 0;
     unsigned long pid = strtoul(digits, NULL, 10);
     if (errno || pid == 0 || pid > UINT32_MAX)
         return tp_error_set(error, "cannot read %s: no such file or process", digits);
-    if (find_mapping(&found, pid))
-        return open_mapping(out, pid, found.range, found.path, error);
+    tp_mapping_read(&mapping, (uint32_t)pid);
+    if (mapping.found) return tp_mapping_open(out, &mapping, (uint32_t)pid, error);
 
-    search_folder(&found, getenv("XDG_RUNTIME_DIR"), pid);
-    search_folder(&found, "/dev/shm", pid);
-    search_folder(&found, "/tmp", pid);
-    if (found.found) {
-        out->fd = open_live(found.path);
-        if (out->fd < 0)
-            return tp_error_set(
-                error, "cannot read %s: %s", found.path, strerror(errno));
-        out->path = strdup(found.path);
-        return out->path || tp_error_set(error, "out of memory");
-    }
+    struct leftover found = { .found = false };
+    const char *folders[TP_USUAL_FOLDERS];
+    size_t n = tp_usual_folders(folders);
+    for (size_t i = 0; i < n; i++) search(&found, folders[i], pid, true);
+    if (found.found) return open_leftover(out, &found, error);
     struct tp_process_now now;
     tp_process_now_read(&now, (uint32_t)pid);
     if (now.running)
@@ -261,12 +124,14 @@ static bool open_file(struct tp_source *out, const char *path, struct tp_error *
     out->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (out->fd < 0)
         return tp_error_set(error, "cannot read %s: %s", path, strerror(errno));
+    struct tp_live_name name;
+    const char *slash = strrchr(path, '/');
+    out->gone = tp_live_name_parse(&name, slash ? slash + 1 : path) && was_left(&name);
     out->path = strdup(path);
     return out->path || tp_error_set(error, "out of memory");
 }
 
-/* True for NAME.tide, and for NAME.tide.N: nothing is ever overwritten. */
-static bool is_recording(const char *name)
+bool tp_recording_name(const char *name)
 {
     static const char suffix[] = ".tide";
     size_t n = strlen(name), last = n;
@@ -287,7 +152,7 @@ static bool open_newest(struct tp_source *out, struct tp_error *error)
     while (stream && (entry = readdir(stream))) {
         struct stat status;
         size_t n = strlen(entry->d_name);
-        if (n >= sizeof(newest) || !is_recording(entry->d_name) ||
+        if (n >= sizeof(newest) || !tp_recording_name(entry->d_name) ||
             stat(entry->d_name, &status) < 0 || !S_ISREG(status.st_mode))
             continue;
         bool later = status.st_mtim.tv_sec != time.tv_sec
@@ -309,9 +174,9 @@ bool tp_source_open(
     struct tp_source *out_source, const char *name, struct tp_error *error)
 {
     struct stat status;
-    out_source->fd = -1;
-    out_source->path = NULL;
     bool good;
+    memset(out_source, 0, sizeof(*out_source));
+    out_source->fd = -1;
     if (!name)
         good = open_newest(out_source, error);
     else if (all_digits(name) && stat(name, &status) < 0)
@@ -320,6 +185,21 @@ bool tp_source_open(
         good = open_file(out_source, name, error);
     if (!good) tp_source_close(out_source);
     return good;
+}
+
+bool tp_source_note(
+    char out_note[TP_SOURCE_NOTE], const struct tp_source *source, const char *name)
+{
+    struct tp_process_now now;
+    bool by_number = all_digits(name) && strcmp(name, source->path) != 0;
+    if (!source->gone || !by_number) return false;
+    tp_process_now_read(&now, (uint32_t)strtoul(name, NULL, 10));
+    if (!now.running) return false;
+    snprintf(out_note, TP_SOURCE_NOTE,
+        "process %.20s does not run under Tidepool now; this is what an earlier one of "
+        "that number left behind",
+        name);
+    return true;
 }
 
 void tp_source_close(struct tp_source *source)

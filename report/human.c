@@ -7,7 +7,11 @@
  */
 #include "report/emit.h"
 
+#include <ctype.h>
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
 #include <time.h>
 
 const char *tp_human_count(char out[TP_HUMAN_BYTES], int64_t count)
@@ -84,4 +88,55 @@ const char *tp_human_date(char out[TP_HUMAN_BYTES], uint64_t unix_ns)
     snprintf(out, TP_HUMAN_BYTES, "%.24s.%03uZ", head,
         (unsigned)(unix_ns % 1000000000 / 1000000));
     return out;
+}
+
+const char *tp_human_age(char out[TP_HUMAN_BYTES], uint64_t ns)
+{
+    static const struct {
+        uint64_t seconds;
+        const char *name;
+    } units[] = { { 2 * 86400, "d" }, { 2 * 3600, "h" }, { 2 * 60, "min" } };
+    uint64_t seconds = ns / 1000000000;
+    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+        if (seconds < units[i].seconds) continue;
+        uint64_t count = seconds / (units[i].seconds / 2);
+        snprintf(
+            out, TP_HUMAN_BYTES, "%llu %s", (unsigned long long)count, units[i].name);
+        return out;
+    }
+    snprintf(out, TP_HUMAN_BYTES, "%llu s", (unsigned long long)seconds);
+    return out;
+}
+
+struct unit {
+    const char *name;
+    uint64_t worth;
+};
+
+/* A whole number and one of the units, the last of which has no name and ends them. */
+static bool parse(uint64_t *out, const char *text, const struct unit *units)
+{
+    char *end;
+    if (!isdigit((unsigned char)*text)) return false;
+    errno = 0;
+    unsigned long long count = strtoull(text, &end, 10);
+    while (units->name[0] && strcasecmp(end, units->name) != 0) units++;
+    if (errno || (!units->name[0] && *end)) return false;
+    return !__builtin_mul_overflow((uint64_t)count, units->worth, out);
+}
+
+bool tp_human_parse_size(uint64_t *out_bytes, const char *text)
+{
+    static const struct unit units[] = { { "k", 1 << 10 }, { "m", 1 << 20 },
+        { "g", 1 << 30 }, { "", 1 } };
+    return parse(out_bytes, text, units);
+}
+
+bool tp_human_parse_time(uint64_t *out_ns, const char *text)
+{
+    enum { SECOND = 1000000000 };
+    static const struct unit units[] = { { "ms", SECOND / 1000 }, { "s", SECOND },
+        { "m", 60ULL * SECOND }, { "h", 3600ULL * SECOND }, { "d", 86400ULL * SECOND },
+        { "", SECOND } };
+    return parse(out_ns, text, units);
 }

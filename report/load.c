@@ -44,6 +44,7 @@ struct cursor {
     const char *name;  // of the input, for messages
     uint64_t at;       // where the image stands in the input
     bool live;         // rows may be half done: leave a bad one out
+    bool gone;         // its process is known to have left the live file behind
     uint64_t budget;   // bytes that rows may still claim
     struct tp_error *error;
 };
@@ -267,12 +268,11 @@ static void terminate_names(struct tp_dump *dump)
 }
 
 /* Tells a running process from one that left its live file behind. */
-static void look_at_process(struct tp_dump *dump)
+static void look_at_process(struct tp_dump *dump, bool gone)
 {
     dump->rss_bytes = dump->header.rss_bytes;
     dump->rss_peak_bytes = dump->header.rss_peak_bytes;
-    if (dump->header.state != TP_FILE_LIVE) return;
-
+    if (dump->header.state != TP_FILE_LIVE || gone) return;
     struct tp_process_now now;
     tp_process_now_read(&now, dump->process.pid);
     dump->running = now.running && now.start_jiffies == dump->process.start_jiffies &&
@@ -319,7 +319,7 @@ static bool parse_image(struct cursor *cursor, struct tp_dump *dump)
         goto fail;
     }
     terminate_names(dump);
-    look_at_process(dump);
+    look_at_process(dump, cursor->gone);
     return true;
 fail:
     dump_fini(dump);
@@ -411,11 +411,10 @@ static bool copy_dump(
     struct cursor *cursor, const struct tp_source *source, uint64_t file_size)
 {
     struct tp_file_header header;
-    uint64_t available = file_size - cursor->at;
+    uint64_t available = cursor->at < file_size ? file_size - cursor->at : 0;
     if (available < sizeof(header) ||
         read_at(source->fd, &header, sizeof(header), cursor->at) != sizeof(header))
         return truncated(source->path, file_size, cursor->error);
-
     cursor->live = cursor->at == 0 && header.state == TP_FILE_LIVE;
     uint64_t n = 0;
     if (!check_header(cursor, &header, available, &n)) return false;
@@ -444,6 +443,8 @@ bool tp_image_freeze(
     memset(out_image, 0, sizeof(*out_image));
     if (!file_bytes(source, &size, error)) return false;
     struct cursor cursor = { .name = source->path, .error = error };
+    cursor.gone = source->gone;
+    cursor.at = source->at;
     struct tp_dump dump = { 0 };
     bool good = copy_dump(&cursor, source, size) && parse_image(&cursor, &dump);
     if (good && dump.header.state == TP_FILE_DUMP) {
@@ -499,6 +500,7 @@ bool tp_recording_load(struct tp_recording *out_recording,
         return tp_error_set(error, "cannot read %s: it is empty", source->path);
 
     struct cursor cursor = { .name = source->path, .error = error };
+    cursor.gone = source->gone;
     bool good = true;
     while (good && cursor.at < size) {
         good = copy_dump(&cursor, source, size) && add_dump(out_recording, &cursor);

@@ -15,6 +15,7 @@ static const struct tp_command commands[] = {
     { "run", tp_run_main, "run a program under Tidepool and summarise it" },
     { "report", tp_report_main, "show a recording or a running process" },
     { "dump", tp_dump_main, "write a dump of a running process now" },
+    { "ls", tp_ls_main, "list what runs under Tidepool, and what was left behind" },
 };
 
 enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };

@@ -4,6 +4,7 @@
  *
  *     name or PID --find.c--> source --load.c--> dumps --model.c--> profiles
  *     profiles of one recording or several --tree.c--> processes and programs
+ *     `-------------------------- inputs.c: all of it --------------------'
  *
  * Idea: a source is an open file and what is known of its process. A dump is the
  * file's content after every bound has been checked, still in the records of the
@@ -32,7 +33,9 @@
 
 struct tp_source {
     int fd;
-    char *path;  // as messages name it
+    char *path;   // as messages name it
+    uint64_t at;  // where tp_image_freeze() finds the dump; 0: the first
+    bool gone;    // a live file whose process has ended, or goes on without it
 };
 
 /*
@@ -45,12 +48,23 @@ struct tp_source {
 bool tp_source_open(
     struct tp_source *out_source, const char *name, struct tp_error *error);
 
+/*
+ * Fills `out_note` and returns true when `name` is the number of a process that runs now
+ * without the library, and the source is what an earlier one of that number left behind.
+ */
+enum { TP_SOURCE_NOTE = 200 };
+bool tp_source_note(
+    char out_note[TP_SOURCE_NOTE], const struct tp_source *source, const char *name);
+
 /* Closes and frees; accepts a zeroed source whose fd is 0 and path NULL. */
 void tp_source_close(struct tp_source *source);
 
-/* What the kernel says of a process that runs now. */
+/* ---- process.c: what the kernel says of a process that runs now ------------ */
+
 struct tp_process_now {
     bool running;
+    bool stopped;  // by a signal or a debugger
+    uint32_t ppid;
     uint64_t start_jiffies;
     uint64_t rss_bytes;
     uint64_t rss_peak_bytes;
@@ -117,7 +131,7 @@ void tp_recording_fini(struct tp_recording *recording);
 /*
  * Freezes a live file into the bytes of a dump: used records only, state DUMP, and
  * reason REQUEST, or KILLED when its process is gone. Of a file that holds dumps
- * already, the first is taken as it is.
+ * already, the one at source->at is taken as it is.
  */
 bool tp_image_freeze(
     struct tp_image *out_image, const struct tp_source *source, struct tp_error *error);
@@ -299,6 +313,8 @@ struct tp_tree {
     bool forked;  // some process inherited an account
 };
 
+/* ---- inputs.c: from names to figures ----------------------------------------- */
+
 /* One recording or several, and the profiles of all their dumps. */
 struct tp_report {
     struct tp_recording *recordings;
@@ -306,6 +322,7 @@ struct tp_report {
     struct tp_profile *profiles;  // in the order of the tree
     size_t n_profiles;
     struct tp_tree tree;
+    char note[512];  // what the reader should know of the input; empty: nothing
 };
 
 /*
@@ -318,7 +335,8 @@ void tp_tree_fini(struct tp_tree *tree);
 
 /*
  * Opens, loads and builds: all a command needs to read the `n_names` inputs that the
- * user named. Without any it is the newest recording of the current folder.
+ * user named. A folder stands for every recording and live file in it. Without any name
+ * it is the newest recording of the current folder.
  */
 bool tp_report_open(struct tp_report *out_report, const char *const *names,
     size_t n_names, struct tp_error *error);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * report.c - `tidepool report [FILE|PID...]`: recordings in the format asked for.
+ * report.c - `tidepool report [FILE|PID|FOLDER...]`: recordings in the format asked for.
  */
 #include "report/emit.h"
 #include "report/model.h"
@@ -8,6 +8,7 @@
 #include <argp.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -87,9 +88,10 @@ int tp_report_main(int argc, char **argv, struct tp_error *error)
     static const struct argp argp = {
         .options = options,
         .parser = take_option,
-        .args_doc = "[FILE|PID...]",
+        .args_doc = "[FILE|PID|FOLDER...]",
         .doc = "Shows what recordings, or running processes, have allocated.\v"
-               "Without FILE: the newest recording (*.tide) in this folder.",
+               "Without FILE: the newest recording (*.tide) in this folder. A FOLDER "
+               "stands for every recording and live file in it.",
     };
     struct wishes wishes = { .colour = "auto" };
     if (argp_parse(&argp, argc, argv, 0, NULL, &wishes) != 0) return TP_EXIT_TROUBLE;
@@ -100,6 +102,7 @@ int tp_report_main(int argc, char **argv, struct tp_error *error)
     struct tp_report report;
     if (!tp_report_open(&report, wishes.inputs, wishes.n_inputs, error))
         return TP_EXIT_TROUBLE;
+    if (report.note[0] && !wishes.quiet) fprintf(stderr, "tidepool: %s\n", report.note);
     bool good = wishes.quiet || write_report(&wishes, &report, error);
     tp_report_fini(&report);
     return good ? TP_EXIT_DONE : TP_EXIT_TROUBLE;

@@ -45,6 +45,7 @@ struct tp_command {
 
 int tp_report_main(int argc, char **argv, struct tp_error *error);
 int tp_dump_main(int argc, char **argv, struct tp_error *error);
+int tp_ls_main(int argc, char **argv, struct tp_error *error);
 int tp_run_main(int argc, char **argv, struct tp_error *error);
 
 #endif

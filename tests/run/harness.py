@@ -98,7 +98,7 @@ def main():
 
 def check_heads():
     """Every scene says what it expects, in lines that can be read."""
-    helpers = {"early", "hungry", "fastpath", "fault", "kin", "storm_churn", "witness_work"}
+    helpers = {"early", "hungry", "fastpath", "fault", "kin", "leader_gone", "storm_churn", "witness_work"}
     for path in glob.glob(os.path.join(run.HERE, "*.c")):
         name = os.path.basename(path)[:-2]
         if name in helpers:

@@ -257,6 +257,7 @@ static void names_without_an_end_are_ended(void **state)
 static void as_source(struct tp_source *out, const struct test_file *file)
 {
     char path[] = "/tmp/test_load.XXXXXX";
+    memset(out, 0, sizeof(*out));
     out->fd = mkstemp(path);
     assert_true(out->fd >= 0);
     unlink(path);
