@@ -37,6 +37,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -81,7 +82,8 @@ static struct {
 static struct tp_ended_record ended[ENDED] __attribute__((aligned(4096)));
 
 static struct {
-    char path[TP_PATH];  // empty: no file
+    char path[TP_PATH];        // empty: no file
+    char beside[TP_PATH + 8];  // path.new, until the file is filled
     dev_t device;
     ino_t inode;
     uint64_t length;  // of the file, its hole included
@@ -209,13 +211,16 @@ static void stretch(int fd, uint64_t bytes)
     live.length = good ? all : bytes;
 }
 
+/* Under the name itself a kill must leave nothing but a whole account. */
 static int create(const char *folder, char *out_path)
 {
     for (unsigned n = 0; n < 100; n++) {
         tp_format(out_path, TP_PATH, "%s/tidepool.%u.%lu.%u", folder, tp_boot.pid,
             (unsigned long)tp_boot.start_jiffies, n);
+        tp_format(live.beside, sizeof(live.beside), "%s.new", out_path);
+        if (access(out_path, F_OK) == 0) continue;  // an earlier program's
         int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
-        int fd = open(out_path, flags, 0600);
+        int fd = open(live.beside, flags, 0600);
         if (fd >= 0) return fd;
         if (errno != EEXIST) return -1;
     }
@@ -263,9 +268,10 @@ static int open_in(const char *folder)
     // The umask may have taken even the owner's right to read it later.
     if (!error && (status.st_mode & 0777) != 0600) fchmod(fd, 0600);
     if (!error) error = fill_and_map(fd);
+    if (!error && rename(live.beside, live.path) < 0) error = errno;
     close(fd);
     if (error) {
-        unlink(live.path);
+        unlink(live.beside);
         live.path[0] = '\0';
         return error;
     }
