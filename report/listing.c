@@ -128,6 +128,7 @@ static size_t write_table(struct tp_writer *w, const struct tp_listing *listing)
     for (size_t i = 0; i < listing->survey->n_found; i++) {
         const struct tp_found *found = &listing->survey->found[i];
         if (!is_shown(listing, found)) continue;
+        if (n == 0 && listing->asked) tp_write_text(w, "\n");
         if (n++ == 0)
             write_title(w, "STATE",
                 "       PID  PROGRAM                AGE      LIVE      PEAK      FILE  "
@@ -204,13 +205,16 @@ static void write_removed(struct tp_writer *w, const struct tp_listing *listing)
         tp_write_clean(w, survey->runs[i].folder, COMMAND_SHOWN);
         tp_write_text(w, "\n");
     }
-    if (any)
-        tp_write_format(w, "in all %zu live file%s and %zu folder%s, %s\n",
-            cleaned->n_files, cleaned->n_files == 1 ? "" : "s", cleaned->n_runs,
-            cleaned->n_runs == 1 ? "" : "s",
-            tp_human_size(size, (int64_t)cleaned->n_bytes));
-    else
+    if (any) {
+        tp_write_format(w, "in all   %zu live file%s", cleaned->n_files,
+            cleaned->n_files == 1 ? "" : "s");
+        if (cleaned->n_runs)
+            tp_write_format(w, " and %zu folder%s", cleaned->n_runs,
+                cleaned->n_runs == 1 ? "" : "s");
+        tp_write_format(w, ", %s\n", tp_human_size(size, (int64_t)cleaned->n_bytes));
+    } else {
         tp_write_text(w, "nothing to remove\n");
+    }
 }
 
 static void write_next(
