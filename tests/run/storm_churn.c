@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * storm_churn.c SECONDS [CHILDREN] - eight threads churn and hand blocks to each other.
+ * storm_churn.c SECONDS [CHILDREN [BOOK]] - eight threads churn and hand blocks on.
  *
  * Every block carries a word derived from its size and address, checked before it is
  * freed; the sum of all checks must be the number of blocks. Prints "right" and ends
  * with 0 when no block was ever spoiled. With CHILDREN so many forked children churn at
  * any time; each says "child PID" when it is well under way, and "leaves PID" before it
- * ends. Used by storm.py and stress/kills.py.
+ * ends. The file BOOK, which survives a kill as the account does, gets what each thread
+ * took and gave: begun before a call, done after it. Used by storm.py and stress/kills.py.
  */
 #include "scene.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -21,6 +24,15 @@ struct parcel {
     size_t size;
     uintptr_t seal;
 };
+
+struct row {  // of the book; one writer, read when that is dead
+    _Atomic uint64_t taking, taken, giving, given;
+    uint64_t unused[4];  // a cache line each
+};
+
+static struct row spare[THREADS + 1];  // without a book; the last for main and children
+static struct row *book = spare;
+static __thread struct row *mine = &spare[THREADS];
 
 static _Atomic(struct parcel *) mailbox[MAILBOXES];
 static _Atomic bool over;
@@ -32,18 +44,31 @@ static uintptr_t seal_of(const struct parcel *parcel)
     return (uintptr_t)parcel ^ parcel->size * 0x9e3779b97f4a7c15U;
 }
 
+/* In the order of the program, which is all that a kill can cut. */
+static void count(_Atomic uint64_t *counter)
+{
+    uint64_t n = atomic_load_explicit(counter, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+    atomic_store_explicit(counter, n + 1, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
 static void finish(struct parcel *parcel)
 {
     if (!parcel) return;
     MUST(parcel->seal == seal_of(parcel));
     MUST(((unsigned char *)parcel)[parcel->size - 1] == (unsigned char)parcel->size);
+    count(&mine->giving);
     free(parcel);
+    count(&mine->given);
     atomic_fetch_add_explicit(&checked, 1, memory_order_relaxed);
 }
 
 static struct parcel *start(size_t size)
 {
+    count(&mine->taking);
     struct parcel *parcel = size % 7 ? malloc(size) : memalign(64, size);
+    count(&mine->taken);
     MUST(parcel);
     parcel->size = size;
     parcel->seal = seal_of(parcel);
@@ -56,6 +81,7 @@ static void *work(void *argument)
 {
     uint64_t state = (uint64_t)(uintptr_t)argument * 7919 + 1;
     struct parcel *slot[SLOTS] = { 0 };
+    mine = &book[(uintptr_t)argument - 1];
     slot[0] = start(sizeof **slot + 1);
     atomic_fetch_add(&at_work, 1);
     while (!atomic_load_explicit(&over, memory_order_relaxed)) {
@@ -118,12 +144,22 @@ static void tend_children(unsigned wanted)
     }
 }
 
+static void open_book(const char *path)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    MUST(fd >= 0 && ftruncate(fd, sizeof spare) == 0);
+    book = mmap(NULL, sizeof spare, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    MUST(book != MAP_FAILED);
+    close(fd);
+}
+
 int main(int argc, char **argv)
 {
     pthread_t threads[THREADS];
     unsigned children = argc > 2 ? (unsigned)atoi(argv[2]) : 0;
     double seconds = argc > 1 ? atof(argv[1]) : 1;
     struct timespec start_time, now;
+    if (argc > 3) open_book(argv[3]);
     clock_gettime(CLOCK_MONOTONIC, &start_time);
     for (uintptr_t i = 0; i < THREADS; i++)
         MUST(!pthread_create(&threads[i], NULL, work, (void *)(i + 1)));

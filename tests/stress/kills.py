@@ -3,16 +3,23 @@
 """kills.py COUNT [SEED] - SIGKILL at random moments of a churn with forks, COUNT times.
 
 Each time storm_churn runs, eight threads and four forked children at work, and is killed
-with its whole process group 20 to 200 ms after its threads began. Whatever it left must
+with its whole process group 20 to 200 ms after its threads began; every other time it samples much more often than
+usual, and so spends more of its time off the fast path. Whatever it left must
 be readable, hold the identities within one operation per thread, and be there for every
 child that was well under way; `tidepool ls --clean` must leave nothing. The seed is
 printed: the same one waits for the same times. Environment as for tests/run.
+
+The program keeps a book of its own in another mapped file: what it had begun and what it
+had done. Each account is that book and what the C library took before the threads began,
+which is the same number each time: every kill says between which bounds it lies, and
+these must meet.
 """
 
 import json
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -21,15 +28,17 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import tidepool  # noqa: E402 (the folder above is not a package)
 from tidepool import require  # noqa: E402
 
+OPTIONS = ("", ",sample=1k")
 CHILDREN = "4"
+THREADS = 8
 
 
-def churn_and_kill(place, wait):
+def churn_and_kill(place, wait, options):
     """Returns the pid that was killed, and the children that must have left a file."""
     path = os.path.join(tidepool.from_environment("TIDEPOOL_SCENES"), "storm_churn")
-    child = subprocess.Popen([path, "60", CHILDREN], stdout=subprocess.PIPE,
+    child = subprocess.Popen([path, "60", CHILDREN, f"{place.work}/book"], stdout=subprocess.PIPE,
                              stderr=subprocess.PIPE, start_new_session=True,
-                             env=place.environment(f"exit=off,live={place.live}"))
+                             env=place.environment(f"exit=off,live={place.live}{options}"))
     try:
         require(child.stdout.readline() == b"started\n", "the churn did not start")
         time.sleep(wait)
@@ -40,6 +49,33 @@ def churn_and_kill(place, wait):
     said = [line.split() for line in out.decode().splitlines()]
     there = {int(pid) for word, pid in said if word == "child"}
     return child.pid, there - {int(pid) for word, pid in said if word == "leaves"}
+
+
+class Bounds:
+    """Where a number lies that is the same each time, by all that was seen of it."""
+
+    def __init__(self, what):
+        self.what, self.low, self.high = what, float("-inf"), float("inf")
+
+    def meet(self, low, high):
+        require(low <= self.high and high >= self.low, f"{self.what} beyond the book: {low} "
+                f"to {high} by this account, {self.low} to {self.high} by those before")
+        self.low, self.high = max(self.low, low), min(self.high, high)
+
+
+class Books:
+    """The accounts against the programs' own books."""
+
+    def __init__(self):
+        self.taken, self.given = Bounds("allocations"), Bounds("frees")
+
+    def compare(self, path, totals):
+        with open(path, "rb") as file:
+            rows = [struct.unpack("<4Q32x", file.read(64)) for _ in range(THREADS)]
+        taking, taken, giving, given = (sum(column) for column in zip(*rows))
+        require(taking - taken <= THREADS and giving - given <= THREADS, f"a book: {rows}")
+        self.taken.meet(totals["allocations"] - taking, totals["allocations"] - taken)
+        self.given.meet(totals["frees"] - giving, totals["frees"] - given)
 
 
 def command(*words):
@@ -87,15 +123,16 @@ def read_left(place):
     return {recording["process"]["pid"]: recording for recording in found}
 
 
-def one(place, wait):
+def one(place, wait, options, books):
     """One kill; returns how many accounts were left."""
-    pid, children = churn_and_kill(place, wait)
+    pid, children = churn_and_kill(place, wait, options)
     left = read_left(place)
     require(pid in left, "the killed process left no account")
     require(children <= set(left), f"no account of children {children - set(left)}")
     for recording in left.values():
         require(recording["dump"]["reason"] == "killed", "not told as killed")
         tidepool.check(recording)
+    books.compare(f"{place.work}/book", left[pid]["totals"])
     require(left[pid]["totals"]["allocations"] > 0 and len(left[pid]["threads"]) >= 9,
             "threads are missing from the account")
     require(all(left[c]["totals"]["allocations"] > 1000 for c in children),
@@ -109,16 +146,18 @@ def main():
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else time.time_ns() % 1000003
     print(f"kills: {count}, seed {seed}", flush=True)
     dice = random.Random(seed)
-    begin, accounts, failures = time.monotonic(), 0, 0
+    begin, accounts, failures, books = time.monotonic(), 0, 0, Books()
     for i in range(count):
         wait = dice.uniform(0.02, 0.2)
         with tidepool.Place() as place:
             try:
-                accounts += one(place, wait)
+                accounts += one(place, wait, OPTIONS[i % 2], books)
             except tidepool.Failure as failure:
                 failures += 1
                 print(f"kill {i} after {wait * 1000:.1f} ms: {failure}", flush=True)
-    print(f"{count} kills left {accounts} accounts; {time.monotonic() - begin:.0f} s")
+    print(f"{count} kills left {accounts} accounts; {time.monotonic() - begin:.0f} s; beside "
+          f"the book {books.taken.low} to {books.taken.high} allocations, "
+          f"{books.given.low} to {books.given.high} frees")
     require(failures == 0, f"{failures} of {count} kills went wrong")
 
 
