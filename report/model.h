@@ -183,7 +183,7 @@ struct tp_latency {
 
 enum {
     TP_LATENCY_NAMES = 32,  // distinct operations that a profile keeps
-    TP_COVERAGE_REASONS = 4,
+    TP_COVERAGE_REASONS = 8,
 };
 
 struct tp_profile {
@@ -206,6 +206,8 @@ struct tp_profile {
     const char *coverage_reasons[TP_COVERAGE_REASONS];
     size_t n_coverage_reasons;
     uint64_t foreign_frees;
+    uint64_t deepbind_stripped;
+    uint64_t namespaces;
     uint64_t inherited_bytes;  // live when a fork made this process
     uint64_t self_bytes;
     uint64_t self_cpu_ns;

@@ -13,6 +13,9 @@
 
 #include "pool/base.h"
 
+#include <malloc.h>
+#include <stdio.h>
+
 enum { TP_PATH = 1024 };  // longest path that we write to, terminator included
 
 enum tp_summary { TP_SUMMARY_OFF, TP_SUMMARY_STDERR, TP_SUMMARY_PATH };
@@ -32,6 +35,7 @@ struct tp_options {
     enum tp_summary summary;
     char summary_path[TP_PATH];
     bool follow;
+    bool keep_deepbind;  // deepbind=keep
     uint32_t depth;
     enum tp_unwind unwind;
     bool zero;
@@ -70,7 +74,9 @@ struct tp_boot {
     const char *run_folder;  // $XDG_RUNTIME_DIR or NULL
     const char *command;     // n bytes: the arguments, each ended by a NUL
     size_t command_bytes;
-    bool secure;  // AT_SECURE: no file, no environment, no signal
+    bool aside;             // another allocator serves the program
+    uintptr_t first_break;  // where the C library's own heap begins
+    bool secure;            // AT_SECURE: no file, no environment, no signal
 };
 extern struct tp_boot tp_boot;
 
@@ -79,6 +85,63 @@ void tp_boot_forked(void);
 
 /* Resident bytes of the process and their peak; 0 when unknown. Signal-safe. */
 void tp_boot_read_rss(uint64_t *out_now, uint64_t *out_peak);
+
+/* aside.c: another allocator serves the program, and we hand on what reaches us. */
+
+enum tp_aside_state {
+    TP_ASIDE_UNKNOWN,
+    TP_ASIDE_DECIDING,
+    TP_ASIDE_NO,
+    TP_ASIDE_YES,
+};
+
+struct tp_aside {
+    enum tp_aside_state state;
+    const char *name;     // the first function that is not ours, and
+    const char *library;  // whose it is; NULL: all are ours
+    bool own;             // it is the executable itself
+};
+extern struct tp_aside tp_aside;
+
+/*
+ * What would be called without us. Found when calls are to be handed on; free and
+ * malloc_usable_size always, for blocks of an allocator that stands behind us.
+ */
+struct tp_next {
+    void *(*malloc)(size_t);
+    void (*free)(void *);
+    void *(*calloc)(size_t, size_t);
+    void *(*realloc)(void *, size_t);
+    void *(*memalign)(size_t, size_t);
+    void *(*aligned_alloc)(size_t, size_t);
+    int (*posix_memalign)(void **, size_t, size_t);
+    void *(*valloc)(size_t);
+    void *(*pvalloc)(size_t);
+    void *(*reallocarray)(void *, size_t, size_t);
+    size_t (*malloc_usable_size)(void *);
+    int (*malloc_trim)(size_t);
+    int (*mallopt)(int, int);
+    struct mallinfo (*mallinfo)(void);
+    struct mallinfo2 (*mallinfo2)(void);
+    int (*malloc_info)(int, FILE *);
+    void (*malloc_stats)(void);
+};
+extern struct tp_next tp_next;
+
+/* Reaches the verdict. Context: once, as the pool opens. */
+void tp_aside_decide(void);
+
+/* Opens the pool, and with it the verdict; true when calls are to be handed on. */
+TP_COLD bool tp_aside_ask(void);
+
+/* The same; malloc and free need it not, they learn it on their slow paths. */
+static inline bool tp_is_aside(void)
+{
+    return TP_UNLIKELY(tp_aside.state != TP_ASIDE_NO) && tp_aside_ask();
+}
+
+/* loader.c */
+void tp_loader_open(void);
 
 /* signals.c */
 void tp_signals_open(void);

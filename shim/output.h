@@ -21,8 +21,8 @@
  */
 void tp_live_open(void);
 
-/* Notes that the program's own allocator serves it. */
-void tp_live_set_inert(void);
+/* The process record, for flags and counts that come up later. */
+struct tp_process_record *tp_live_process(void);
 
 /* True in a forked child that has lived too short to have an account of its own. */
 bool tp_live_is_fresh_fork(void);

@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: MIT
 """run.py [--plain] NAME - runs one scene and compares its account with its head.
 
-A scene is a tiny program, NAME.c beside this file, built as TIDEPOOL_SCENES/NAME. The
+A scene is a tiny program, NAME.c or NAME.cpp beside this file, built as TIDEPOOL_SCENES/NAME. The
 comment at its top says what its account must be, in lines of these kinds:
 
   case: WORD               what follows holds for this case only; lines before the
                            first case hold for all. Each case is a run of its own
+  program: NAME            TIDEPOOL_SCENES/NAME instead: another build of the source
   arg: WORDS               arguments
   env: NAME=VALUE          added to the environment
   options: KEY=VALUE,...   added to TIDEPOOL (out= is set to {out}/%e.%p.%n.tide);
@@ -45,7 +46,7 @@ import tidepool
 from tidepool import Failure, require
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-KEYS = ("case", "arg", "env", "options", "preload", "preload_after", "ignore", "limit",
+KEYS = ("case", "program", "arg", "env", "options", "preload", "preload_after", "ignore", "limit",
         "status", "stderr", "plain", "expect")
 
 
@@ -156,7 +157,8 @@ def start(name, lines, place, plain):
                     for v in found]
         return found
 
-    scene = os.path.join(tidepool.from_environment("TIDEPOOL_SCENES"), name)
+    scene = os.path.join(tidepool.from_environment("TIDEPOOL_SCENES"),
+                         (values("program") or [name])[-1])
     env = place.environment(",".join(values("options")), preload=not plain,
                             SCENE_PLAIN="1" if plain else "",
                             **dict(v.split("=", 1) for v in values("env")))
@@ -249,7 +251,8 @@ def main():
     names = [a for a in sys.argv[1:] if not a.startswith("--")]
     if len(names) != 1:
         sys.exit(__doc__)
-    cases = cases_of(os.path.join(HERE, names[0] + ".c"))
+    source = os.path.join(HERE, names[0])
+    cases = cases_of(source + (".cpp" if os.path.exists(source + ".cpp") else ".c"))
     failures = 0
     for lines in cases:
         word = next((v for k, v in lines if k == "case"), "-")
