@@ -120,6 +120,11 @@ const struct tp_emitter *tp_emitter_for_path(const char *path);
 void tp_text_write(struct tp_writer *writer, const struct tp_report *report);
 void tp_json_write(struct tp_writer *writer, const struct tp_report *report);
 
+/* ---- coverage.c: what was not seen -------------------------------------------------- */
+
+/* Rows for the head of the text page; none where there is nothing to tell. */
+void tp_coverage_write(struct tp_writer *writer, const struct tp_profile *profile);
+
 /* ---- hints.c: what to look at first ------------------------------------------------ */
 
 enum { TP_HINTS = 4, TP_HINT_BYTES = 200 };

@@ -540,6 +540,7 @@ void tp_text_write(struct tp_writer *writer, const struct tp_report *report)
     if (report->n_profiles > 1) write_processes(writer, report);
     write_head(writer, profile);
     write_totals(writer, profile);
+    tp_coverage_write(writer, profile);
     write_classes(writer, profile);
     write_threads(writer, profile);
     if (profile->totals.allocations) write_calls(writer, &profile->calls);
