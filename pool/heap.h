@@ -50,14 +50,14 @@ struct tp_heap {
     uint8_t direct[TP_CLASSES];  // blocks put into bins since they were filled
     uint64_t fresh;              // bit c: the blocks in bins[c] were never written
     _Atomic(struct tp_slab *) callers;  // full slabs that got a block back
-    _Atomic(uintptr_t) busy;  // stack address of the slow path under way; 0: none
-    int64_t to_sample;        // bytes until the next sample
-    uint64_t next_tick;       // cycle counter
-    uint32_t index;           // slot: its place in the bays, and in the live file
-    uint8_t rounds;           // of thread destructors seen
-    bool alive;               // false: the placeholders of threads without a heap
-    bool shared;              // used by many threads, under a lock
-    struct tp_heap *parked;   // next parked heap
+    uintptr_t outer;                    // of a shared heap: what tp_slow_end() wants
+    int64_t to_sample;                  // bytes until the next sample
+    uint64_t next_tick;                 // cycle counter
+    uint32_t index;          // slot: its place in the bays, and in the live file
+    uint8_t rounds;          // of thread destructors seen
+    bool alive;              // false: the placeholders of threads without a heap
+    bool shared;             // used by many threads, under a lock
+    struct tp_heap *parked;  // next parked heap
 };
 static_assert(sizeof(struct tp_heap) <= 2048, "two to a page");
 
@@ -69,8 +69,9 @@ union tp_heap_room {
 
 /* The caller's heap; a placeholder that owns nothing before attach, after detach. */
 extern TP_THREAD struct tp_heap *tp_heap_self;
-extern struct tp_heap tp_heap_none;  // not attached yet
-extern struct tp_heap tp_heap_gone;  // detached: the thread is about to end
+extern struct tp_heap tp_heap_none;   // not attached yet
+extern struct tp_heap tp_heap_gone;   // detached: the thread is about to end
+extern struct tp_heap tp_heap_aside;  // in a signal handler; see tp_pool_step_aside()
 
 /* Needs: heap->alive. Context: hot. */
 static inline struct tp_counters *tp_heap_counters(struct tp_heap *heap)

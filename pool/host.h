@@ -57,6 +57,12 @@ void tp_host_forked(void);
  */
 bool tp_host_settle(void);
 
+/*
+ * A slow path is over that a signal had to wait for (tp_pool_is_busy()). Context: the
+ * thread that the signal came to.
+ */
+void tp_host_signal_due(void);
+
 /* Every tenth of a second or so, from some thread's slow path. */
 void tp_host_tick(void);
 

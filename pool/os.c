@@ -18,6 +18,8 @@
 
 enum { SPINS = 100 };  // before a waiter sleeps; a critical section is shorter
 
+_Atomic(bool) tp_os_sandboxed;
+
 static struct {
     size_t page;
 } os;

@@ -15,6 +15,12 @@
 
 #include <stdatomic.h>
 
+/*
+ * The program has given up system calls (seccomp): from here on only the memory calls
+ * that every allocator makes.
+ */
+extern _Atomic(bool) tp_os_sandboxed;
+
 /* Page size of this machine; a power of two, at least TP_PAGE. */
 size_t tp_os_page(void);
 

@@ -32,6 +32,7 @@ static struct {
 TP_THREAD struct tp_heap *tp_heap_self = &tp_heap_none;
 struct tp_heap tp_heap_none;
 struct tp_heap tp_heap_gone;
+struct tp_heap tp_heap_aside;
 
 struct tp_heap *tp_park_at(uint32_t index)
 {

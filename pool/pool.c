@@ -64,7 +64,7 @@ void *tp_cold_refill(size_t size, struct tp_bin *bin)
 void *tp_cold_event(size_t size, struct tp_bin *bin, struct tp_block *block)
 {
     struct tp_heap *heap = tp_heap_self;
-    if (tp_slow_is_busy(heap)) return block;
+    if (tp_slow_is_busy()) return block;
     unsigned c = (unsigned)(bin - heap->bins);
     void *p = tp_slow_fast_event(heap, c, block, size);
     return TP_LIKELY(p) ? p : alloc_slow(size, c);
@@ -118,12 +118,10 @@ static void free_large(void *p, size_t bytes)
     uint64_t begin = tp_os_ticks();
     struct tp_heap *heap = tp_slow_enter();
     uint32_t shard = heap ? heap->index : 0;
-    if (heap) {
-        tp_slow_count_large_freed(heap, bytes);
-        tp_slow_leave(heap);
-    }
+    if (heap) tp_slow_count_large_freed(heap, bytes);
     if (tp_slow_options.zero) memset(p, 0, bytes);
     tp_large_free(p);
+    if (heap) tp_slow_leave(heap);
     tp_latency_record(TP_OP_LARGE_FREE, shard, tp_os_ticks() - begin);
 }
 
@@ -219,8 +217,11 @@ void tp_cold_edge(void *p)
 
 void tp_cold_emptied(struct tp_slab *slab)
 {
-    struct tp_heap *heap = tp_heap_self;
-    if (!tp_slow_is_busy(heap)) tp_heap_emptied(heap, slab);
+    if (tp_slow_is_busy()) return;
+    uintptr_t outer = tp_slow_begin();
+    // A handler may have used the slab before we got here.
+    if (slab->used <= 0) tp_heap_emptied(tp_heap_self, slab);
+    tp_slow_end(outer);
 }
 
 void tp_cold_double_free(void *p)
@@ -282,7 +283,9 @@ bool tp_pool_trim(void)
     tp_heap_collect(heap);
     tp_heap_drop_spares(heap);
     tp_slow_leave(heap);
+    uintptr_t outer = tp_slow_begin();
     for (uint32_t n = tp_park_count(); n > 0; n--) tp_park_collect();
-    size_t purged = tp_depot_purge(0);
-    return purged + tp_large_purge(true) > 0;
+    size_t purged = tp_depot_purge(0) + tp_large_purge(true);
+    tp_slow_end(outer);
+    return purged > 0;
 }

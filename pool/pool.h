@@ -81,10 +81,27 @@ uint64_t tp_pool_tick_ticks(void);
 
 /*
  * Nobody counts between the two: the counters may be copied and mapped over. False,
- * and nothing to end, while another thread has a heap.
+ * and nothing to end, while another thread has a heap. The second gets what the first
+ * put out.
  */
-TP_COLD bool tp_pool_begin_alone(void);
-TP_COLD void tp_pool_end_alone(void);
+TP_COLD bool tp_pool_begin_alone(uintptr_t *out_outer);
+TP_COLD void tp_pool_end_alone(uintptr_t outer);
+
+/*
+ * True while a slow path of this thread is under way: a signal handler that went on
+ * could wait for a lock that it stands on. After tp_pool_defer() the end of the path
+ * calls tp_host_signal_due().
+ */
+bool tp_pool_is_busy(void);
+void tp_pool_defer(void);
+
+/*
+ * A signal fell on a fast path: until tp_pool_step_back() the thread works with the
+ * shared heap. The first tells the alternate stack that the handler runs on, or 0
+ * bytes: a handler that is left by a longjmp is noticed by that. May be nested.
+ */
+void tp_pool_step_aside(const void *stack, size_t stack_bytes);
+void tp_pool_step_back(void);
 
 /* Around fork(2), in this order: before; then parent, or child. */
 void tp_pool_before_fork(void);

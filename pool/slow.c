@@ -32,6 +32,7 @@ static struct {
     _Atomic(uint64_t) purged_large_ns;  // and of large blocks
 } pool;
 
+TP_THREAD struct tp_slow_now tp_slow_now;
 struct tp_pool_options tp_slow_options;
 bool tp_slow_checks;
 
@@ -128,17 +129,42 @@ static void tick(struct tp_heap *heap)
 
 /*
  * True when a slow path of this thread is under way below us: we are a signal
- * handler. A guard that lies above our frame was left behind by a longjmp.
+ * handler. A frame that lies below ours was left behind by a longjmp.
  */
-bool tp_slow_is_busy(struct tp_heap *heap)
+bool tp_slow_is_busy(void)
 {
-    uintptr_t guard = atomic_load_explicit(&heap->busy, memory_order_relaxed);
-    if (!guard) return false;
+    uintptr_t frame = atomic_load_explicit(&tp_slow_now.frame, memory_order_relaxed);
+    if (TP_LIKELY(!frame)) return false;
     uintptr_t here = (uintptr_t)__builtin_frame_address(0);
-    if (here < guard || here - guard > SAME_STACK) return true;
+    if (here < frame || here - frame > SAME_STACK) return true;
     // An alternate stack may lie above the thread's own.
     stack_t stack;
     return sigaltstack(NULL, &stack) == 0 && (stack.ss_flags & SS_ONSTACK);
+}
+
+static void set_frame(uintptr_t frame)
+{
+    atomic_store_explicit(&tp_slow_now.frame, frame, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+uintptr_t tp_slow_begin(void)
+{
+    uintptr_t outer = 0;
+    if (TP_UNLIKELY(tp_slow_is_busy()))
+        outer = atomic_load_explicit(&tp_slow_now.frame, memory_order_relaxed);
+    set_frame((uintptr_t)__builtin_frame_address(0));
+    return outer;
+}
+
+void tp_slow_end(uintptr_t outer)
+{
+    set_frame(outer);
+    if (TP_LIKELY(!atomic_load_explicit(&tp_slow_now.deferred, memory_order_relaxed)))
+        return;
+    if (outer) return;
+    atomic_store_explicit(&tp_slow_now.deferred, false, memory_order_relaxed);
+    tp_host_signal_due();
 }
 
 /* True in a child of a bare clone, which ran no handlers. */
@@ -148,34 +174,85 @@ static bool is_unknown_child(void)
         !atomic_load_explicit(pool.fork_mark, memory_order_relaxed);
 }
 
-/* The heap to work on, or NULL; tp_slow_leave() when done. */
 struct tp_heap *tp_slow_enter(void)
 {
+    uintptr_t outer = tp_slow_begin();
     if (TP_UNLIKELY(is_unknown_child())) tp_host_forked();
     if (TP_UNLIKELY(pool.unsettled)) pool.unsettled = !tp_host_settle();
+    if (TP_UNLIKELY(tp_heap_self == &tp_heap_aside)) tp_slow_come_back();
     struct tp_heap *heap = tp_heap_self;
-    if (TP_UNLIKELY(!heap->alive)) heap = tp_thread_begin();
-    if (TP_UNLIKELY(tp_slow_options.inert)) return NULL;
-    if (heap && !tp_slow_is_busy(heap)) {
-        atomic_store_explicit(
-            &heap->busy, (uintptr_t)__builtin_frame_address(0), memory_order_relaxed);
-        return heap;
+    if (TP_UNLIKELY(!heap->alive)) {
+        tp_slow_end(outer);
+        heap = tp_thread_begin();
+        set_frame((uintptr_t)__builtin_frame_address(0));
     }
-    heap = tp_park_enter_shared();
-    if (heap)
-        atomic_fetch_add_explicit(
-            &tp_account.totals.disturbed, 1, memory_order_relaxed);
+    if (TP_LIKELY(heap && !outer && !tp_slow_options.inert)) return heap;
+    heap = tp_slow_options.inert ? NULL : tp_park_enter_shared();
+    if (!heap) {
+        tp_slow_end(outer);
+        return NULL;
+    }
+    heap->outer = outer;
+    atomic_fetch_add_explicit(&tp_account.totals.disturbed, 1, memory_order_relaxed);
     return heap;
 }
 
 void tp_slow_leave(struct tp_heap *heap)
 {
+    uintptr_t outer = 0;
     if (TP_UNLIKELY(heap->shared)) {
+        outer = heap->outer;
         tp_peak_flush(tp_heap_counters(heap));
         tp_park_leave_shared(heap);
-        return;
     }
-    atomic_store_explicit(&heap->busy, 0, memory_order_relaxed);
+    tp_slow_end(outer);
+}
+
+/* ---- signal handlers ---- */
+
+bool tp_pool_is_busy(void)
+{
+    return tp_slow_is_busy();
+}
+
+void tp_pool_defer(void)
+{
+    atomic_store_explicit(&tp_slow_now.deferred, true, memory_order_relaxed);
+}
+
+void tp_pool_step_aside(const void *stack, size_t stack_bytes)
+{
+    struct tp_heap *heap = tp_heap_self;
+    if (heap == &tp_heap_gone || heap == &tp_heap_aside) return;
+    // Another signal may come between any two of these lines; heap makes them count.
+    tp_heap_self = &tp_heap_aside;
+    atomic_signal_fence(memory_order_seq_cst);
+    tp_slow_now.aside.frame = (uintptr_t)__builtin_frame_address(0);
+    tp_slow_now.aside.stack = (uintptr_t)stack;
+    tp_slow_now.aside.stack_bytes = stack_bytes;
+    atomic_signal_fence(memory_order_seq_cst);
+    tp_slow_now.aside.heap = heap;
+}
+
+void tp_pool_step_back(void)
+{
+    struct tp_heap *heap = tp_slow_now.aside.heap;
+    if (!heap) return;
+    tp_slow_now.aside.heap = NULL;
+    atomic_signal_fence(memory_order_seq_cst);
+    tp_heap_self = heap;
+}
+
+void tp_slow_come_back(void)
+{
+    if (!tp_slow_now.aside.heap) return;
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    uintptr_t frame = tp_slow_now.aside.frame, stack = tp_slow_now.aside.stack;
+    size_t bytes = tp_slow_now.aside.stack_bytes;
+    // A handler on a stack of its own is over when we stand on another one.
+    bool over =
+        bytes ? here - stack >= bytes : here > frame && here - frame <= SAME_STACK;
+    if (over) tp_pool_step_back();
 }
 
 /*
@@ -220,12 +297,11 @@ void tp_slow_event(struct tp_heap *heap, void *p, size_t size)
 void *tp_slow_fast_event(
     struct tp_heap *heap, unsigned c, struct tp_block *block, size_t size)
 {
-    atomic_store_explicit(
-        &heap->busy, (uintptr_t)__builtin_frame_address(0), memory_order_relaxed);
+    uintptr_t outer = tp_slow_begin();
     if (heap->to_sample <= heap->armed - heap->countdown)
         block = time_fast_path(heap, c, block);
     tp_slow_event(heap, block, size);
-    tp_slow_leave(heap);
+    tp_slow_end(outer);
     if (TP_LIKELY(block)) return block;
 
     // Counted already: take that back, the slow path that follows counts again.
@@ -279,14 +355,18 @@ void tp_slow_meet_foreign(void)
 
 /* ---- fork ---- */
 
-bool tp_pool_begin_alone(void)
+bool tp_pool_begin_alone(uintptr_t *out_outer)
 {
-    return tp_park_begin_alone();
+    *out_outer = tp_slow_begin();
+    if (tp_park_begin_alone()) return true;
+    tp_slow_end(*out_outer);
+    return false;
 }
 
-void tp_pool_end_alone(void)
+void tp_pool_end_alone(uintptr_t outer)
 {
     tp_park_end_alone();
+    tp_slow_end(outer);
 }
 
 void tp_pool_before_fork(void)

@@ -4,8 +4,17 @@
  *
  * Idea: a slow path enters a heap, works, counts, and leaves. Entering finds the heap
  * of the thread, or gives it one, or goes to the shared heap under its lock: when the
- * thread is about to end, or when we are a signal handler on top of a slow path that
- * is under way. The countdown's event is seen to here as well: flush, sample, tick.
+ * thread is about to end, or when we are a signal handler on top of one that is under
+ * way. The countdown's event is seen to here as well: flush, sample, tick.
+ *
+ * Signal handlers may allocate, although POSIX says that they may not: programs do.
+ * Two things make it safe, and the host's wrapper of handlers sees to both:
+ *   - a slow path holds locks and rebuilds lists: a signal that comes meanwhile waits
+ *     until it is over (tp_slow_now.deferred);
+ *   - a fast path has no place to leave a note: where a signal falls on one, the
+ *     handler runs with a heap that is empty, and all it does goes to the shared one
+ *     (tp_pool_step_aside()).
+ * For handlers that were installed past the wrapper the busy test must do.
  *
  * Knows nothing of: which call led here.
  */
@@ -21,12 +30,35 @@ extern struct tp_pool_options tp_slow_options;
 /* check=on, and the side array for it could be had. */
 extern bool tp_slow_checks;
 
+/* What this thread is in the middle of. Only the thread and its handlers see it. */
+struct tp_slow_now {
+    _Atomic(uintptr_t) frame;  // stack address of the slow path under way; 0: none
+    _Atomic(bool) deferred;    // tp_host_signal_due() is to be called when it is over
+    struct {
+        struct tp_heap *volatile heap;  // set aside for a signal handler; NULL: none
+        uintptr_t frame;                // of that handler
+        uintptr_t stack;                // the alternate stack that it runs on,
+        size_t stack_bytes;             // or 0
+    } aside;
+};
+extern TP_THREAD struct tp_slow_now tp_slow_now;
+
+/* True when a slow path of this thread is under way below us. */
+bool tp_slow_is_busy(void);
+
+/*
+ * Brackets whatever holds a lock or changes a heap beyond one store. Returns what
+ * tp_slow_end() wants back: the frame of a slow path that we stand on, or 0.
+ */
+uintptr_t tp_slow_begin(void);
+void tp_slow_end(uintptr_t outer);
+
 /* The heap to work on, or NULL; always NULL when inert. tp_slow_leave() when done. */
 struct tp_heap *tp_slow_enter(void);
 void tp_slow_leave(struct tp_heap *heap);
 
-/* True when a slow path of this thread is under way below us. */
-bool tp_slow_is_busy(struct tp_heap *heap);
+/* A handler that stepped aside was left by a longjmp: the thread's heap is its again. */
+void tp_slow_come_back(void);
 
 /* The countdown has run out: flush, sample, tick, arm. Needs: entered. */
 TP_COLD void tp_slow_event(struct tp_heap *heap, void *p, size_t size);

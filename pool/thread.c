@@ -9,6 +9,7 @@
 #include "pool/heap.h"
 #include "pool/host.h"
 #include "pool/pool.h"
+#include "pool/slow.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -39,6 +40,7 @@ void tp_thread_arm(struct tp_heap *heap)
 static void end(struct tp_heap *heap)
 {
     uint64_t begin = tp_os_ticks();
+    uintptr_t outer = tp_slow_begin();
     struct tp_counters *counters = tp_heap_counters(heap);
     tp_heap_self = &tp_heap_gone;
     prctl(PR_GET_NAME, counters->name, 0, 0, 0);
@@ -63,12 +65,14 @@ static void end(struct tp_heap *heap)
     tp_park_put(heap);
     // Last: until here the thread may be inside shared lists, which a fork must know.
     atomic_fetch_sub_explicit(&tp_account.totals.running, 1, memory_order_release);
+    tp_slow_end(outer);
     tp_latency_record(TP_OP_THREAD_END, heap->index, tp_os_ticks() - begin);
 }
 
 static void on_destructor(void *data)
 {
     struct tp_heap *heap = data;
+    if (tp_heap_self == &tp_heap_aside) tp_slow_come_back();
     if (heap != tp_heap_self) return;
     int saved = errno;
     if (++heap->rounds >= LAST_ROUND || pthread_setspecific(thread.key, heap) != 0)
@@ -90,11 +94,13 @@ struct tp_heap *tp_thread_begin(void)
 
     int saved = errno;
     uint64_t begin = tp_os_ticks();
+    uintptr_t outer = tp_slow_begin();
     // A signal handler that allocates meanwhile finds a thread without a heap.
     tp_heap_self = &tp_heap_gone;
     struct tp_heap *heap = tp_park_take();
     if (!heap) {
         tp_heap_self = &tp_heap_none;
+        tp_slow_end(outer);
         return NULL;
     }
     struct tp_counters *counters = tp_heap_counters(heap);
@@ -104,11 +110,11 @@ struct tp_heap *tp_thread_begin(void)
     counters->state = TP_RUNNING;
     tp_peak_attach(counters);
     heap->rounds = 0;
-    atomic_store_explicit(&heap->busy, 0, memory_order_relaxed);
     heap->next_tick = begin + tp_pool_tick_ticks();
     heap->to_sample = tp_host_sample(NULL, 0);
     tp_thread_arm(heap);
     tp_heap_self = heap;
+    tp_slow_end(outer);
     // May allocate: by now the thread has a heap for that.
     if (atomic_load_explicit(&thread.has_key, memory_order_acquire))
         pthread_setspecific(thread.key, heap);

@@ -208,6 +208,7 @@ static __attribute__((constructor)) void finish_start(void)
     if (!tp_boot.secure) {
         if (tp_boot.aside) stand_aside();
         tp_fork_open();
+        tp_syscalls_open();
         tp_exit_open();
         tp_signals_open();
     }

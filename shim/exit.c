@@ -23,8 +23,6 @@
 extern int __cxa_atexit(void (*run)(void *), void *argument, void *library);
 extern int __cxa_at_quick_exit(void (*run)(void *), void *library);
 
-enum { ARGUMENTS = 1024 };  // of execl and its kin; they stand on the stack
-
 static struct {
     _Atomic(bool) done;
     int (*execvpe)(const char *, char *const[], char *const[]);
@@ -126,50 +124,59 @@ TP_EXPORT int execveat(
     return failed_exec(closed);
 }
 
-/* Gathers the arguments up to the NULL; false when there are too many. */
-static bool gather(const char *first, va_list *rest, char *out[ARGUMENTS])
+/* How many arguments follow `first`, the NULL included. */
+static size_t count(const char *first, va_list *rest)
 {
-    size_t n = 0;
-    for (const char *at = first; at; at = va_arg(*rest, const char *)) {
-        if (n + 1 >= ARGUMENTS) {
-            errno = E2BIG;
-            return false;
-        }
-        out[n++] = (char *)(uintptr_t)at;  // exec takes char *, and changes nothing
-    }
-    out[n] = NULL;
-    return true;
+    va_list at;
+    size_t n = 1;
+    va_copy(at, *rest);
+    for (const char *word = first; word; n++) word = va_arg(at, const char *);
+    va_end(at);
+    return n;
 }
+
+/* Copies them, the NULL included; leaves `rest` behind it. */
+static void gather(const char *first, va_list *rest, char **out)
+{
+    for (const char *at = first; at; at = va_arg(*rest, const char *))
+        *out++ = (char *)(uintptr_t)at;  // exec takes char *, and changes nothing
+    *out = NULL;
+}
+
+/*
+ * The array of the arguments of execl() and its kin. On the stack, as in glibc: a child
+ * of vfork may not allocate. Needs: `rest` started; goes out of scope with its caller.
+ */
+#define GATHERED(argv, first, rest)                                         \
+    char **argv = __builtin_alloca(count(first, &(rest)) * sizeof(char *)); \
+    gather(first, &(rest), argv)
 
 TP_EXPORT int execl(const char *path, const char *first, ...)
 {
-    char *argv[ARGUMENTS];
     va_list rest;
     va_start(rest, first);
-    bool good = gather(first, &rest, argv);
+    GATHERED(argv, first, rest);
     va_end(rest);
-    return good ? execve(path, argv, environ) : -1;
+    return execve(path, argv, environ);
 }
 
 TP_EXPORT int execlp(const char *file, const char *first, ...)
 {
-    char *argv[ARGUMENTS];
     va_list rest;
     va_start(rest, first);
-    bool good = gather(first, &rest, argv);
+    GATHERED(argv, first, rest);
     va_end(rest);
-    return good ? execvpe(file, argv, environ) : -1;
+    return execvpe(file, argv, environ);
 }
 
 TP_EXPORT int execle(const char *path, const char *first, ...)
 {
-    char *argv[ARGUMENTS];
     va_list rest;
     va_start(rest, first);
-    bool good = gather(first, &rest, argv);
-    char *const *env = good ? va_arg(rest, char *const *) : NULL;
+    GATHERED(argv, first, rest);
+    char *const *env = va_arg(rest, char *const *);
     va_end(rest);
-    return good ? execve(path, argv, env) : -1;
+    return execve(path, argv, env);
 }
 
 void tp_exit_open(void)

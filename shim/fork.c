@@ -7,8 +7,9 @@
  * lock of ours is held across fork: with one, a thread inside stdio and another in
  * fork could wait for each other for ever. The private jemalloc takes its own.
  *
- * Handlers run for fork() alone. _Fork() is wrapped; a child of a bare clone is
- * noticed at its first slow path, by a word that the kernel wipes on fork.
+ * Handlers run for fork() alone. Ours are registered before anyone else's, so that it
+ * is the first to run in a child: those of other libraries allocate. _Fork() is
+ * wrapped, bare system calls are seen by syscalls.c.
  */
 #include "shim/output.h"
 
@@ -16,35 +17,77 @@
 #include "pool/pool.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <pthread.h>
-#include <signal.h>
-#include <sys/syscall.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
+/* Of glibc's ABI. */
+typedef int register_function(
+    void (*prepare)(void), void (*parent)(void), void (*child)(void), void *library);
+TP_EXPORT register_function __register_atfork;
+
 TP_EXPORT pid_t _Fork(void);
+TP_EXPORT int pthread_create(
+    pthread_t *out, const pthread_attr_t *how, void *(*run)(void *), void *argument);
 
 static struct {
     pid_t (*real)(void);  // glibc's _Fork, since 2.34
+    int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+    _Atomic(bool) registered;
 } forks;
 
 void tp_host_forked(void)
 {
+    if (!tp_pool_slots()) return;  // a fork before the first allocation
     tp_live_forked();
     tp_pool_forked();
     tp_dump_forked();
     tp_signals_forked();
 }
 
+static void find(void)
+{
+    forks.real = (pid_t(*)(void))dlsym(RTLD_NEXT, "_Fork");
+    forks.create = (__typeof__(forks.create))dlsym(RTLD_NEXT, "pthread_create");
+}
+
 pid_t _Fork(void)
 {
-    pid_t pid = forks.real ? forks.real()
-                           : (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+    if (TP_UNLIKELY(!forks.real)) find();
+    if (TP_UNLIKELY(!forks.real)) {
+        errno = ENOSYS;
+        return -1;
+    }
+    pid_t pid = forks.real();
     if (pid == 0) tp_host_forked();
     return pid;
 }
 
+/* The last moment at which a child is alone, and can change its counters' memory. */
+int pthread_create(
+    pthread_t *out, const pthread_attr_t *how, void *(*run)(void *), void *argument)
+{
+    if (TP_UNLIKELY(!forks.create)) find();
+    if (TP_UNLIKELY(tp_live_is_due())) tp_live_settle();
+    return forks.create ? forks.create(out, how, run, argument) : EAGAIN;
+}
+
+/* What pthread_atfork() of every library calls: the first call registers ours. */
+int __register_atfork(
+    void (*prepare)(void), void (*parent)(void), void (*child)(void), void *library)
+{
+    register_function *real =
+        (register_function *)dlsym(RTLD_NEXT, "__register_atfork");
+    if (!real) return ENOSYS;
+    if (!atomic_exchange_explicit(&forks.registered, true, memory_order_relaxed) &&
+        !tp_boot.secure)
+        real(tp_pool_before_fork, tp_pool_after_fork, tp_host_forked, NULL);
+    return prepare || parent || child ? real(prepare, parent, child, library) : 0;
+}
+
 void tp_fork_open(void)
 {
-    forks.real = (pid_t(*)(void))dlsym(RTLD_NEXT, "_Fork");
-    pthread_atfork(tp_pool_before_fork, tp_pool_after_fork, tp_host_forked);
+    find();
+    __register_atfork(NULL, NULL, NULL, NULL);
 }

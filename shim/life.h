@@ -14,6 +14,7 @@
 #include "pool/base.h"
 
 #include <malloc.h>
+#include <signal.h>
 #include <stdio.h>
 
 enum { TP_PATH = 1024 };  // longest path that we write to, terminator included
@@ -143,12 +144,30 @@ static inline bool tp_is_aside(void)
 /* loader.c */
 void tp_loader_open(void);
 
+/* handlers.c: the same for the program's handlers, whatever the signal */
+
+typedef void (*tp_handler)(int number, siginfo_t *info, void *context);
+
+/* sigaction(), signal() and its kin, with on top of every handler what keeps it from harm. */
+int tp_handlers_set(int number, const struct sigaction *new, struct sigaction *old);
+typedef sighandler_t (*tp_setter)(int number, sighandler_t handler);
+sighandler_t tp_handlers_set_by(tp_setter set, int number, sighandler_t handler);
+
+/* First thing when a signal has come: true when it must wait, and will come again. */
+bool tp_handlers_wait(int number, siginfo_t *info, void *context);
+
+/* Calls a handler of the program's for a signal that does not wait. */
+void tp_handlers_call(tp_handler handler, int number, siginfo_t *info, void *context);
+
 /* signals.c */
 void tp_signals_open(void);
 void tp_signals_forked(void);
 
 /* fork.c */
 void tp_fork_open(void);
+
+/* syscalls.c: forks and filters that programs ask the kernel for themselves */
+void tp_syscalls_open(void);
 
 /* exit.c */
 void tp_exit_open(void);

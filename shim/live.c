@@ -86,7 +86,8 @@ enum {
     AT_ENDED = AT_ACCOUNT + (int)sizeof(struct tp_account),
     AT_BAYS = AT_ENDED + ENDED * (int)sizeof(struct tp_ended_record),
     BAYS = 1024,
-    SETTLE_AFTER = 32,  // slow paths of a forked child
+    SETTLE_AFTER = 32,         // slow paths of a forked child,
+    SETTLE_NS = 10 * 1000000,  // or so long after the fork
 };
 static_assert(AT_BAYS % 4096 == 0, "bays begin on a page");
 
@@ -362,16 +363,22 @@ bool tp_live_is_fresh_fork(void)
     return live.fresh_fork;
 }
 
+bool tp_live_is_due(void)
+{
+    return live.due;
+}
+
 /*
  * Makes a file while the process runs: nobody may count between the copy of the
  * counters and the mapping over them. Where another thread does, it stays due.
  */
 static void open_late(void)
 {
-    live.due = !tp_pool_begin_alone();
+    uintptr_t outer;
+    live.due = !tp_pool_begin_alone(&outer);
     if (live.due) return;
     open_file();
-    tp_pool_end_alone();
+    tp_pool_end_alone(outer);
 }
 
 void tp_live_reopen(void)
@@ -476,7 +483,9 @@ void tp_live_settle(void)
 /* Most children exec after a few calls: a file is for those that do not. */
 bool tp_host_settle(void)
 {
-    if (live.due && ++live.slow_paths < SETTLE_AFTER) return false;
+    if (live.due && ++live.slow_paths < SETTLE_AFTER &&
+        tp_os_now_ns() - tp_boot.start_monotonic_ns < SETTLE_NS)
+        return false;
     tp_live_settle();
     return true;
 }

@@ -27,6 +27,9 @@ struct tp_process_record *tp_live_process(void);
 /* True in a forked child that has lived too short to have an account of its own. */
 bool tp_live_is_fresh_fork(void);
 
+/* True in a forked child whose file is still to be made. */
+bool tp_live_is_due(void);
+
 /* Makes a file again after tp_live_remove(): the process goes on after all. */
 void tp_live_reopen(void);
 

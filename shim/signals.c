@@ -26,8 +26,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-typedef sighandler_t (*setter)(int number, sighandler_t handler);
-
 extern int __sigaction(int number, const struct sigaction *new, struct sigaction *old);
 extern sighandler_t ssignal(int number, sighandler_t handler);  // glibc: signal()
 
@@ -44,8 +42,8 @@ static struct {
     struct tp_lock lock;  // of changes
     _Atomic(uint32_t) version;
     struct sigaction theirs[2];  // what the program believes to be installed
-    setter sysv;
-    setter sigset;
+    tp_setter sysv;
+    tp_setter sigset;
 } signals;
 
 /* Needs: the lock. */
@@ -82,17 +80,16 @@ static void forget_handler(struct sigaction theirs)
 
 static void on_signal(int number, siginfo_t *info, void *context)
 {
+    struct sigaction theirs = read_theirs();
+    bool handled = theirs.sa_handler != SIG_DFL && theirs.sa_handler != SIG_IGN;
+    if (handled && tp_handlers_wait(number, info, context)) return;
     int saved = errno;
     tp_dump_write(TP_REASON_SIGNAL);
     errno = saved;
 
-    struct sigaction theirs = read_theirs();
-    if (theirs.sa_handler == SIG_DFL || theirs.sa_handler == SIG_IGN) return;
+    if (!handled) return;
     if ((unsigned)theirs.sa_flags & SA_RESETHAND) forget_handler(theirs);
-    if (theirs.sa_flags & SA_SIGINFO)
-        theirs.sa_sigaction(number, info, context);
-    else
-        theirs.sa_handler(number);
+    tp_handlers_call(theirs.sa_sigaction, number, info, context);
 }
 
 /* Installs our handler, seen by the kernel with the program's flags and mask. */
@@ -155,7 +152,8 @@ static bool is_ours(int number)
 
 int sigaction(int number, const struct sigaction *new, struct sigaction *old)
 {
-    if (!signals.ours || number != signals.ours) return __sigaction(number, new, old);
+    if (!signals.ours || number != signals.ours)
+        return tp_handlers_set(number, new, old);
     struct sigaction wanted;
     if (new) wanted = *new;  // may be the same memory as old
     if (old) look(old);
@@ -174,9 +172,10 @@ int sigaction(int number, const struct sigaction *new, struct sigaction *old)
  * The C library sets the handler as it sees fit, then ours takes its place. Between
  * the two the program's own runs alone: a dump less, nothing worse.
  */
-static sighandler_t set_by(setter set, int number, sighandler_t handler)
+static sighandler_t set_by(tp_setter set, int number, sighandler_t handler)
 {
-    if (!signals.ours || number != signals.ours) return set(number, handler);
+    if (!signals.ours || number != signals.ours)
+        return tp_handlers_set_by(set, number, handler);
     struct sigaction was, now;
     look(&was);
     sighandler_t result = set(number, handler);
@@ -198,9 +197,9 @@ sighandler_t signal(int number, sighandler_t handler)
     return set_by(ssignal, number, handler);
 }
 
-static setter find(setter *known, const char *name)
+static tp_setter find(tp_setter *known, const char *name)
 {
-    if (!*known) *known = (setter)dlsym(RTLD_NEXT, name);
+    if (!*known) *known = (tp_setter)dlsym(RTLD_NEXT, name);
     return *known;
 }
 

@@ -7,6 +7,7 @@
  * glibc's own heap are no nonsense and stay good, also with check=on.
  *
  * plain: no
+ * status: 0
  * case: default
  * expect: last.coverage.foreign_frees == 0
  * case: checked

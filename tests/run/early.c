@@ -4,9 +4,12 @@
  *
  * Built as libearly.so, not as a scene. Whichever of the two libraries starts
  * first, nothing may be lost: a constructor here may run before ours. It also
- * installs a handler for SIGUSR1, and says in EARLY_HANDLED how often that ran.
+ * installs a handler for SIGUSR1, and says in EARLY_HANDLED how often that ran. With
+ * EARLY_ATFORK in the environment its fork handlers allocate, before any other's.
  */
 #include "scene.h"
+
+#include <pthread.h>
 
 static char handled[] = "EARLY_HANDLED=0";
 
@@ -16,8 +19,14 @@ static void on_signal(int number_)
     handled[sizeof handled - 2]++;
 }
 
+static void in_child(void)
+{
+    for (size_t i = 0; i < 1000; i++) free(malloc(i));
+}
+
 __attribute__((constructor)) static void start(void)
 {
+    if (getenv("EARLY_ATFORK")) pthread_atfork(NULL, NULL, in_child);
     void *block[9] = { malloc(17), calloc(3, 7), realloc(NULL, 33),
         reallocarray(NULL, 3, 17), aligned_alloc(64, 64), memalign(128, 65),
         valloc(129), pvalloc(4097), NULL };

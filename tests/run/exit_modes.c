@@ -52,6 +52,11 @@
  * arg: segv
  * status: SIGSEGV
  * expect: live.totals.allocations - first.totals.allocations == 997
+ * case: term
+ * arg: term
+ * status: SIGTERM
+ * expect: live.totals.allocations - first.totals.allocations == 997
+ * expect: live.dump.reason == 'killed'
  * case: no_live_file
  * arg: return
  * options: live=off
@@ -86,6 +91,7 @@ int main(int argc, char **argv)
     if (!strcmp(mode, "quick_exit")) quick_exit(3);
     if (!strcmp(mode, "abort")) abort();
     if (!strcmp(mode, "kill")) kill(getpid(), SIGKILL);
+    if (!strcmp(mode, "term")) raise(SIGTERM);
     if (!strcmp(mode, "segv")) raise(SIGSEGV);
     if (!strcmp(mode, "thread")) {
         pthread_t thread;

@@ -30,36 +30,76 @@
  * expect: len(children) == 2 * 20
  * case: raw
  * arg: raw
- * expect: -4096 <= delta.totals.allocations <= 4096
- * expect: delta.totals.live_blocks <= 4096
+ * expect: delta.totals.allocations == 0 and delta.totals.frees == 0
+ * case: bare
+ * arg: bare
+ * expect: delta.totals.allocations == 0 and delta.totals.frees == 0
+ * case: three
+ * arg: 3
+ * expect: delta.totals.allocations == 0 and delta.totals.frees == 0
+ * case: clone
+ * arg: clone
+ * expect: delta.totals.allocations == 0 and delta.totals.frees == 0
+ * case: handlers
+ * arg: handlers
+ * preload_after: early
+ * env: EARLY_ATFORK=1
+ * expect: delta.totals.allocations == 0 and delta.totals.frees == 0
  */
 #include "scene.h"
 
+#include <linux/sched.h>
 #include <pthread.h>
+#include <sched.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
-static char mode;
+static char mode;  // first letter of the argument
+
+static bool is_bare(void)
+{
+    return strchr("rb3c", mode) != NULL;
+}
 
 static void child(void)
 {
     static void *block[1009];
-    if (mode != 'r') dump_now();
+    if (!is_bare()) dump_now();
     for (unsigned i = 0; i < 1009; i++) MUST((block[i] = malloc(173)));
     for (unsigned i = 0; i < 499; i++) free(block[i]);
-    if (mode == 'k' || mode == 'r') {
+    if (mode == 'k' || is_bare()) {
         for (unsigned i = 0; i < 1000000; i++) free(malloc(i % 1000));
         kill(getpid(), SIGKILL);
     }
     exit(5);
 }
 
+static int clone_child(void *unused)
+{
+    (void)unused;
+    child();
+    return 0;
+}
+
+/* By every way that there is to a process with memory of its own. */
+static pid_t begin_child(void)
+{
+    static char stack[256 * 1024] __attribute__((aligned(16)));
+    struct clone_args wish = { .exit_signal = SIGCHLD };
+    if (mode == 'r') return _Fork();
+    if (mode == 'b') return (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+    if (mode == '3') return (pid_t)syscall(SYS_clone3, &wish, sizeof wish);
+    if (mode == 'c') return clone(clone_child, stack + sizeof stack, SIGCHLD, NULL);
+    return fork();
+}
+
 static void bring_up(void)
 {
     int status = 0;
-    pid_t pid = mode == 'r' ? _Fork() : fork();
+    pid_t pid = begin_child();
     if (pid == 0) child();
     MUST(waitpid(pid, &status, 0) == pid);
-    if (mode == 'k' || mode == 'r')
+    if (mode == 'k' || is_bare())
         MUST(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
     else
         MUST(WIFEXITED(status) && WEXITSTATUS(status) == 5);
@@ -76,6 +116,7 @@ int main(int argc, char **argv)
     void *held[101];
     mode = argc > 1 ? argv[1][0] : 'e';
     for (unsigned i = 0; i < 101; i++) held[i] = malloc(i * 97);
+    free(malloc(173));  // the child finds blocks without a slow path
     dump_now();
     if (mode == 't') {
         pthread_t thread;

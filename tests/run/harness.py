@@ -98,7 +98,7 @@ def main():
 
 def check_heads():
     """Every scene says what it expects, in lines that can be read."""
-    helpers = {"early", "fastpath", "storm_churn", "witness_work", "plug", "opener",
+    helpers = {"early", "hungry", "fastpath", "storm_churn", "witness_work", "plug", "opener",
                "other_malloc", "wrapper", "auditor", "many_tls"}
     for path in glob.glob(os.path.join(run.HERE, "*.c*")):
         name = os.path.basename(path).rsplit(".", 1)[0]

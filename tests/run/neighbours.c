@@ -25,6 +25,7 @@
  * case: wrapper_checked
  * preload: wrapper
  * options: check=on,zero=on
+ * expect: last.coverage.allocator == 'active'
  * case: allocator_before
  * preload: other_malloc
  * stderr: ^tidepool: malloc of [^\n]+libother_malloc.so serves the program, [^\n]+\n$

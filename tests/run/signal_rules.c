@@ -54,6 +54,9 @@
  * case: vfork_child
  * arg: vfork_child
  * expect: said.handled == 1
+ * case: others
+ * arg: others
+ * expect: said.handled == 11 + 1
  * case: chain
  * arg: chain
  * expect: said.handled == 11
@@ -74,7 +77,12 @@ static sighandler_t earlier;
 
 static void on_signal(int number_)
 {
-    handled = handled + (number_ == SIGUSR1);
+    handled = handled + (number_ == SIGUSR1 || earlier);
+}
+
+static void on_other(int number_)
+{
+    handled = handled + (number_ == SIGUSR2);
 }
 
 static void on_chain(int number_)
@@ -299,6 +307,17 @@ int main(int argc, char **argv)
         wait_for(child);
         MUST(look().sa_handler == on_signal);
         raise(SIGUSR1);
+    } else if (is(argv, "others")) {
+        // Of a signal that is not ours the same is true.
+        MUST(__sysv_signal(SIGUSR2, on_signal) == SIG_DFL);
+        MUST((earlier = sigset(SIGUSR2, on_chain)) == on_signal);
+        raise(SIGUSR2);
+        MUST(sigset(SIGUSR2, SIG_HOLD) == on_chain);
+        MUST(sigset(SIGUSR2, SIG_DFL) == SIG_HOLD);
+        MUST(__sysv_signal(SIGUSR2, on_other) == SIG_DFL);
+        raise(SIGUSR2);
+        struct sigaction now;
+        MUST(!sigaction(SIGUSR2, NULL, &now) && now.sa_handler == SIG_DFL);
     } else if (is(argv, "chain")) {
         signal(SIGUSR1, on_signal);
         MUST((earlier = __sysv_signal(SIGUSR1, on_chain)) == on_signal);

@@ -25,6 +25,10 @@
  * status: 9
  * expect: dumps[-1].dump.reason == 'exit'
  * expect: dumps[-1].calls.valloc == 7
+ * case: words
+ * arg: words
+ * status: 4
+ * expect: [r.dump.reason for r in dumps][-1] == 'exit'
  */
 #include "scene.h"
 
@@ -32,6 +36,12 @@
 #include <sys/wait.h>
 
 extern char **environ;
+
+#define TEN "a", "a", "a", "a", "a", "a", "a", "a", "a", "a"
+#define HUNDRED TEN, TEN, TEN, TEN, TEN, TEN, TEN, TEN, TEN, TEN
+#define WORDS                                                                        \
+    HUNDRED, HUNDRED, HUNDRED, HUNDRED, HUNDRED, HUNDRED, HUNDRED, HUNDRED, HUNDRED, \
+        HUNDRED
 
 static void by_vfork(bool exec)
 {
@@ -58,6 +68,9 @@ int main(int argc, char **argv)
         if (left) execl("/proc/self/exe", argv[0], "exec", text, (char *)NULL);
         return 9;
     }
+    if (!strcmp(mode, "words"))  // more than fit into any table of fixed size
+        execlp("sh", "sh", "-c", "exit $(($# - 3995))", WORDS, WORDS, WORDS, WORDS,
+            (char *)NULL);
     dump_now();
     if (!strcmp(mode, "system")) {
         int status = 0;

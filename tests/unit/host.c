@@ -39,6 +39,11 @@ WEAK void tp_host_bay(struct tp_counters *counters, uint32_t first)
     (void)first;
 }
 
+WEAK void tp_host_signal_due(void)
+{
+    count(&test_host.n_signals_due);
+}
+
 WEAK int64_t tp_host_sample(void *p, size_t size)
 {
     (void)p;

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * syscalls.c - the bare system calls that concern us, seen as they go by.
+ *
+ * Programs and libraries ask the kernel past the C library's own functions: a fork
+ * made by syscall(SYS_clone) or clone(fn, ...) runs no fork handlers, and a seccomp
+ * filter set by syscall(SYS_seccomp) may kill the process for any call that it did not
+ * foresee, ours among them. Three functions are therefore wrapped. All other calls
+ * pass by a jump, so that nothing is left on the stack of who calls.
+ *
+ * A child that comes about in another way is noticed at its first slow path, by a word
+ * that the kernel wipes on fork.
+ */
+#include "shim/life.h"
+
+#include "pool/host.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <linux/sched.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+/* In C these take any number of arguments; in fact always so many. */
+long tp_syscall(long number, long a, long b, long c, long d, long e, long f) __asm__(
+    "syscall");
+int tp_prctl(int option, long a, long b, long c, long d) __asm__("prctl");
+int tp_clone(int (*run)(void *), void *stack, int flags, void *argument, void *parent,
+    void *tls, void *child) __asm__("clone");
+
+static struct {
+    long (*syscall)(long, long, long, long, long, long, long);
+    int (*clone)(int (*)(void *), void *, int, void *, void *, void *, void *);
+} real;
+
+/* Asks the kernel; sets errno. */
+static TP_COLD long ask(long number, long a, long b, long c, long d, long e, long f)
+{
+    long result;
+#if defined(__x86_64__)
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = f;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+#elif defined(__aarch64__)
+    register long x8 __asm__("x8") = number;
+    register long x0 __asm__("x0") = a;
+    register long x1 __asm__("x1") = b;
+    register long x2 __asm__("x2") = c;
+    register long x3 __asm__("x3") = d;
+    register long x4 __asm__("x4") = e;
+    register long x5 __asm__("x5") = f;
+    __asm__ volatile("svc 0"
+                     : "+r"(x0)
+                     : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
+                     : "memory");
+    result = x0;
+#else
+#error "no way to ask the kernel on this machine"
+#endif
+    if ((unsigned long)result < -4095UL) return result;
+    errno = (int)-result;
+    return -1;
+}
+
+/* True for a call that makes a process with memory of its own, on this very stack. */
+static bool is_fork(long number, long a, long b)
+{
+#if defined(SYS_fork)
+    if (number == SYS_fork) return true;
+#endif
+    if (number == SYS_clone) return !(a & CLONE_VM) && !b;
+    if (number != SYS_clone3) return false;
+    const struct clone_args *wish = (const struct clone_args *)a;
+    return !(wish->flags & CLONE_VM) && !wish->stack;
+}
+
+/* A child of vfork shares our memory: what it forbids itself, it does not forbid us. */
+static bool is_us(void)
+{
+    return (uint32_t)ask(SYS_getpid, 0, 0, 0, 0, 0, 0) == tp_boot.pid;
+}
+
+static bool is_filter(long number, long a)
+{
+    if (number == SYS_prctl) return a == PR_SET_SECCOMP;
+    return number == SYS_seccomp &&
+        (a == SECCOMP_SET_MODE_FILTER || a == SECCOMP_SET_MODE_STRICT);
+}
+
+/* Makes a call that concerns us. */
+static TP_COLD long take_part(
+    long number, long a, long b, long c, long d, long e, long f)
+{
+    bool filter = is_filter(number, a) && is_us();
+    long result = ask(number, a, b, c, d, e, f);
+    if (filter && result >= 0)
+        atomic_store_explicit(&tp_os_sandboxed, true, memory_order_relaxed);
+    if (!filter && result == 0) tp_host_forked();
+    return result;
+}
+
+TP_EXPORT long tp_syscall(long number, long a, long b, long c, long d, long e, long f)
+{
+    if (TP_UNLIKELY(is_fork(number, a, b) || is_filter(number, a)))
+        return take_part(number, a, b, c, d, e, f);
+    return TP_LIKELY(real.syscall != NULL) ? real.syscall(number, a, b, c, d, e, f)
+                                           : ask(number, a, b, c, d, e, f);
+}
+
+TP_EXPORT int tp_prctl(int option, long a, long b, long c, long d)
+{
+    if (TP_UNLIKELY(is_filter(SYS_prctl, option)))
+        return (int)take_part(SYS_prctl, option, a, b, c, d, 0);
+    return (int)ask(SYS_prctl, option, a, b, c, d, 0);
+}
+
+struct start {
+    int (*run)(void *);
+    void *argument;
+};
+
+static int begin_child(void *data)
+{
+    // The child's copy of the parent's stack.
+    struct start start = *(struct start *)data;
+    tp_host_forked();
+    return start.run(start.argument);
+}
+
+TP_EXPORT int tp_clone(int (*run)(void *), void *stack, int flags, void *argument,
+    void *parent, void *tls, void *child)
+{
+    if (TP_UNLIKELY(!real.clone)) tp_syscalls_open();
+    if (TP_UNLIKELY(!real.clone)) {
+        errno = ENOSYS;
+        return -1;
+    }
+    if ((flags & CLONE_VM) || !run)
+        return real.clone(run, stack, flags, argument, parent, tls, child);
+    struct start start = { run, argument };
+    return real.clone(begin_child, stack, flags, &start, parent, tls, child);
+}
+
+void tp_syscalls_open(void)
+{
+    real.syscall =
+        (long (*)(long, long, long, long, long, long, long))dlsym(RTLD_NEXT, "syscall");
+    real.clone = (int (*)(int (*)(void *), void *, int, void *, void *, void *,
+        void *))dlsym(RTLD_NEXT, "clone");
+}
