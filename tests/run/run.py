@@ -14,6 +14,7 @@ comment at its top says what its account must be, in lines of these kinds:
                            {out} and {work} stand for the two folders
   preload: NAME            TIDEPOOL_SCENES/libNAME.so, preloaded before the library
   preload_after: NAME      the same, after it
+  audit: NAME              the same, as LD_AUDIT
   ignore: SIGNAL           ignored by the one who starts the scene
   limit: NAME SIZEm        a resource limit that holds from the start, in MiB
   status: 0 | SIGABRT      how it ends (default 0)
@@ -46,7 +47,7 @@ import tidepool
 from tidepool import Failure, require
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-KEYS = ("case", "program", "arg", "env", "options", "preload", "preload_after", "ignore", "limit",
+KEYS = ("case", "program", "arg", "env", "options", "preload", "preload_after", "audit", "ignore", "limit",
         "status", "stderr", "plain", "expect")
 
 
@@ -168,6 +169,9 @@ def start(name, lines, place, plain):
 
     ours = [env["LD_PRELOAD"]] if not plain else []
     env["LD_PRELOAD"] = ":".join(libraries("preload") + ours + libraries("preload_after"))
+
+    if values("audit"):
+        env["LD_AUDIT"] = libraries("audit")[-1]
 
     def prepare():
         for word in values("ignore"):
