@@ -70,7 +70,7 @@ static void find_next(void)
 void tp_aside_decide(void)
 {
     static const char *const names[] = { "malloc", "free", "calloc", "realloc" };
-    tp_aside.state = TP_ASIDE_DECIDING;
+    atomic_store_explicit(&tp_aside.state, TP_ASIDE_DECIDING, memory_order_relaxed);
     Dl_info ours;
     bool taken = false;
     bool known = dladdr(&tp_aside, &ours);
@@ -79,14 +79,16 @@ void tp_aside_decide(void)
     find("free", &tp_next.free);
     find("malloc_usable_size", &tp_next.malloc_usable_size);
     if (taken) find_next();
-    tp_aside.state = taken ? TP_ASIDE_YES : TP_ASIDE_NO;
+    // Meets the acquire in tp_is_aside().
+    atomic_store_explicit(
+        &tp_aside.state, taken ? TP_ASIDE_YES : TP_ASIDE_NO, memory_order_release);
 }
 
 bool tp_aside_ask(void)
 {
     tp_pool_start();
     // While it is being decided dlsym() may call: it does without memory.
-    return tp_aside.state == TP_ASIDE_YES;
+    return atomic_load_explicit(&tp_aside.state, memory_order_acquire) == TP_ASIDE_YES;
 }
 
 void *tp_host_next_alloc(size_t size)

@@ -15,6 +15,7 @@
 
 #include <malloc.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 enum { TP_PATH = 1024 };  // longest path that we write to, terminator included
@@ -97,10 +98,10 @@ enum tp_aside_state {
 };
 
 struct tp_aside {
-    enum tp_aside_state state;
-    const char *name;     // the first function that is not ours, and
-    const char *library;  // whose it is; NULL: all are ours
-    bool own;             // it is the executable itself
+    _Atomic(uint32_t) state;  // enum tp_aside_state
+    const char *name;         // the first function that is not ours, and
+    const char *library;      // whose it is; NULL: all are ours
+    bool own;                 // it is the executable itself
 };
 extern struct tp_aside tp_aside;
 
@@ -138,7 +139,9 @@ TP_COLD bool tp_aside_ask(void);
 /* The same; malloc and free need it not, they learn it on their slow paths. */
 static inline bool tp_is_aside(void)
 {
-    return TP_UNLIKELY(tp_aside.state != TP_ASIDE_NO) && tp_aside_ask();
+    // Meets the release in tp_aside_decide().
+    uint32_t state = atomic_load_explicit(&tp_aside.state, memory_order_acquire);
+    return TP_UNLIKELY(state != TP_ASIDE_NO) && tp_aside_ask();
 }
 
 /* loader.c */

@@ -43,6 +43,28 @@ int main(void)
 """
 
 
+HIDDEN = """
+#include <stdlib.h>
+#include <string.h>
+static char arena[1 << 20];
+static size_t used;
+__attribute__((visibility("hidden"))) void *malloc(size_t size)
+{
+    used = (used + size + 31) & ~(size_t)15;
+    return used < sizeof arena ? arena + used - ((size + 15) & ~(size_t)15) : NULL;
+}
+__attribute__((visibility("hidden"))) void free(void *p)
+{
+    if (p && ((char *)p < arena || (char *)p >= arena + sizeof arena)) abort();
+}
+int main(void)
+{
+    for (int i = 1; i < 100; i++) free(memset(malloc(i), 1, i));
+    return strdup("of the C library, and of ours") ? 7 : 1;
+}
+"""
+
+
 def scene(name):
     return os.path.join(tidepool.from_environment("TIDEPOOL_SCENES"), name)
 
@@ -153,6 +175,14 @@ def notes():
                                               capture_output=True, check=True).stdout)
             allocator = state["recordings"][0]["coverage"]["allocator"]
             require((allocator == "inert") == bool(words), f"{name}: {allocator}")
+    with tidepool.Place() as place:  # an allocator that nothing can replace
+        program = compiled(place, HIDDEN, "-fno-builtin")
+        env = place.environment(preload=False)
+        env["TIDEPOOL_LIB"] = tidepool.from_environment("TIDEPOOL_LIBRARY")
+        done = tidepool.run([command, "run", "-q", program], env, place.work)
+        require((done.status, done.stderr.decode()) == (7, "tidepool: program will be covered "
+                "in part: it has an allocator of its own inside\n"),
+                f"{done.status} {done.stderr}")
 
 
 if __name__ == "__main__":
