@@ -15,6 +15,7 @@ struct tp_pool_options {
     uint64_t purge_ns;  // age at which empty memory goes back; UINT64_MAX: never
     bool zero;          // clear blocks when they are freed
     bool check;         // catch every misuse that can be caught
+    bool inert;         // another allocator serves the program: no block is ours
 };
 
 /* Asked once, before the first block; the options come zeroed. */
@@ -37,10 +38,15 @@ int64_t tp_host_sample(void *p, size_t size);
 
 /*
  * Pointers that are not ours: blocks that the C library's own malloc gave out, or
- * nonsense. The host passes them on to whoever may know them.
+ * nonsense. The host passes blocks on to whoever knows them, and dies on nonsense; of
+ * what is no block it says that it has 0 bytes.
  */
 void tp_host_foreign_free(void *p);
 size_t tp_host_foreign_bytes(const void *p);
+
+/* With `inert`: what malloc and free would have been without us. */
+void *tp_host_next_alloc(size_t size);
+void tp_host_next_free(void *p);
 
 /* We are a child of a fork that ran no handlers: see to it, tp_pool_forked() included. */
 void tp_host_forked(void);

@@ -20,7 +20,7 @@ static TP_COLD void *alloc_large(size_t size, size_t align, bool zero)
 {
     uint64_t begin = tp_os_ticks();
     struct tp_heap *heap = size > PTRDIFF_MAX ? NULL : tp_slow_enter();
-    if (!heap) return tp_slow_fail();
+    if (!heap) return tp_slow_without_heap(size);
     void *p = tp_large_alloc(size, align, zero);
     if (p) {
         tp_slow_count_large(heap, size, tp_large_bytes(p));
@@ -37,7 +37,7 @@ static TP_COLD void *alloc_large(size_t size, size_t align, bool zero)
 static TP_COLD void *alloc_slow(size_t size, unsigned c)
 {
     struct tp_heap *heap = tp_slow_enter();
-    if (!heap) return tp_slow_fail();
+    if (!heap) return tp_slow_without_heap(size);
     struct tp_bin *bin = &heap->bins[c];
     struct tp_block *block;
     if (TP_UNLIKELY(tp_slow_checks)) {
@@ -173,6 +173,19 @@ static void free_block(void *p, struct tp_slab *slab)
     tp_slow_leave(heap);
 }
 
+/* A pointer outside of all that is ours. */
+static void free_foreign(void *p)
+{
+    // The first call of all may be this one: only then is it known who serves.
+    tp_pool_start();
+    if (tp_slow_options.inert) {
+        tp_host_next_free(p);
+    } else {
+        tp_slow_meet_foreign();
+        tp_host_foreign_free(p);
+    }
+}
+
 void tp_cold_free(void *p)
 {
     if (!p) return;
@@ -191,8 +204,7 @@ void tp_cold_free(void *p)
     } else if (slab) {
         tp_die("double free or invalid pointer: %p holds no block", p);
     } else {
-        tp_slow_meet_foreign(p);
-        tp_host_foreign_free(p);
+        free_foreign(p);
     }
 }
 

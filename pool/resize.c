@@ -108,8 +108,9 @@ static struct tp_slab *slab_of_block(const void *p)
 /* A block of someone else's becomes one of ours. */
 static void *bring_home(void *p, size_t size)
 {
-    tp_slow_meet_foreign(p);
     size_t old = tp_host_foreign_bytes(p);
+    if (!old) tp_die("invalid realloc of %p: no block begins there", p);
+    tp_slow_meet_foreign();
     void *to = tp_pool_alloc(size);
     if (!to) return NULL;
     memcpy(to, p, size < old ? size : old);

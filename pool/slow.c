@@ -47,7 +47,7 @@ static void open_pool(void)
                                                  : TP_IDLE_SHARE;
     size_t reserve = tp_slow_options.reserve;
     if (tp_slow_options.check && !reserve) reserve = (size_t)1 << CHECK_RESERVE_SHIFT;
-    tp_range_open(reserve);
+    if (!tp_slow_options.inert) tp_range_open(reserve);
     tp_slow_checks = tp_slow_options.check && tp_check_open();
     tp_heap_watch = tp_slow_checks || tp_slow_options.zero ? TP_SLAB_WATCHED : 0;
     pool.start_ticks = tp_os_ticks();
@@ -184,8 +184,8 @@ struct tp_heap *tp_slow_enter(void)
         heap = tp_thread_begin();
         set_frame((uintptr_t)__builtin_frame_address(0));
     }
-    if (TP_LIKELY(heap && !outer)) return heap;
-    heap = tp_park_enter_shared();
+    if (TP_LIKELY(heap && !outer && !tp_slow_options.inert)) return heap;
+    heap = tp_slow_options.inert ? NULL : tp_park_enter_shared();
     if (!heap) {
         tp_slow_end(outer);
         return NULL;
@@ -318,6 +318,11 @@ void *tp_slow_fail(void)
     return NULL;
 }
 
+void *tp_slow_without_heap(size_t size)
+{
+    return tp_slow_options.inert ? tp_host_next_alloc(size) : tp_slow_fail();
+}
+
 void tp_slow_count_large(struct tp_heap *heap, size_t size, size_t bytes)
 {
     struct tp_counters *counters = tp_heap_counters(heap);
@@ -338,9 +343,8 @@ void tp_slow_count_large_freed(struct tp_heap *heap, size_t bytes)
     tp_peak_settle(counters);
 }
 
-void tp_slow_meet_foreign(const void *p)
+void tp_slow_meet_foreign(void)
 {
-    if (tp_slow_checks) tp_die("invalid pointer %p: not a block of this heap", p);
     atomic_fetch_add_explicit(
         &tp_account.totals.foreign_frees, 1, memory_order_relaxed);
 }

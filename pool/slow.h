@@ -53,7 +53,7 @@ bool tp_slow_is_busy(void);
 uintptr_t tp_slow_begin(void);
 void tp_slow_end(uintptr_t outer);
 
-/* The heap to work on, or NULL; tp_slow_leave() when done. */
+/* The heap to work on, or NULL; always NULL when inert. tp_slow_leave() when done. */
 struct tp_heap *tp_slow_enter(void);
 void tp_slow_leave(struct tp_heap *heap);
 
@@ -70,11 +70,14 @@ TP_COLD void *tp_slow_fast_event(
 /* No memory: NULL, ENOMEM, a failed malloc on the books. */
 TP_COLD void *tp_slow_fail(void);
 
+/* For a block of `size`, as there is no heap: the next allocator's, or as above. */
+TP_COLD void *tp_slow_without_heap(size_t size);
+
 /* The books of a large block of usable `bytes`. Needs: entered. */
 void tp_slow_count_large(struct tp_heap *heap, size_t size, size_t bytes);
 void tp_slow_count_large_freed(struct tp_heap *heap, size_t bytes);
 
-/* A pointer that is not ours: counted; with check=on the end. */
-TP_COLD void tp_slow_meet_foreign(const void *p);
+/* A pointer that is not ours was met: counted. */
+TP_COLD void tp_slow_meet_foreign(void);
 
 #endif

@@ -166,6 +166,10 @@ void tp_json_write(struct tp_writer *writer, const struct tp_report *report);
 
 /* The part of the text that is about all processes together (tree_text.c). */
 void tp_tree_write(struct tp_writer *writer, const struct tp_report *report);
+/* ---- coverage.c: what was not seen -------------------------------------------------- */
+
+/* Rows for the head of the text page; none where there is nothing to tell. */
+void tp_coverage_write(struct tp_writer *writer, const struct tp_profile *profile);
 
 /* ---- hints.c: what to look at first ------------------------------------------------ */
 

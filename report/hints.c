@@ -33,8 +33,13 @@ static double share(double part, double whole)
 static bool judge_inert(char out[TP_HINT_BYTES], struct figures *f)
 {
     if (!f->profile->inert) return false;
+    const struct tp_profile *profile = f->profile;
+    bool own = !profile->n_coverage_reasons ||
+        strcmp(profile->coverage_reasons[0], "other_malloc") != 0;
     snprintf(out, TP_HINT_BYTES,
-        "The program brings a malloc of its own and kept it: nothing was counted.");
+        "%s brings a malloc of its own and %s: nothing was counted.",
+        own ? "The program" : "A library that was loaded before",
+        own ? "kept it" : "serves the program");
     return true;
 }
 

@@ -176,6 +176,8 @@ static void write_rest(struct tp_writer *w, const struct tp_profile *profile)
         tp_json_text(w, NULL, profile->coverage_reasons[i]);
     tp_json_end(w);
     tp_json_uint(w, "foreign_frees", profile->foreign_frees);
+    tp_json_uint(w, "deepbind_stripped", profile->deepbind_stripped);
+    tp_json_uint(w, "namespaces", profile->namespaces);
     tp_json_end(w);
     tp_json_begin(w, "self", '{');
     tp_json_uint(w, "memory_bytes", profile->self_bytes);

@@ -195,8 +195,10 @@ static _Noreturn void become(const struct tp_launch *launch, struct ways *ways,
     give_signals_back(before);
     sigprocmask(SIG_SETMASK, mask, NULL);
     why = ENOMEM;
-    if (set_joined("LD_PRELOAD", launch->library, ':', getenv("LD_PRELOAD")) &&
-        set_joined("TIDEPOOL", getenv("TIDEPOOL"), ',', launch->keys)) {
+    bool alone = !launch->library;
+    if (alone ||
+        (set_joined("LD_PRELOAD", launch->library, ':', getenv("LD_PRELOAD")) &&
+            set_joined("TIDEPOOL", getenv("TIDEPOOL"), ',', launch->keys))) {
         execvp(launch->argv[0], launch->argv);
         why = errno;
     }

@@ -361,16 +361,30 @@ static const char *reason_word(const struct tp_dump *dump)
 
 static void build_coverage(struct tp_profile *profile)
 {
-    uint32_t flags = profile->dump->process.flags;
-    profile->inert = (flags & TP_PROCESS_INERT) != 0;
+    static const struct {
+        uint32_t flag;
+        const char *word;
+    } reasons[] = {
+        { TP_PROCESS_OTHER_MALLOC, "other_malloc" },
+        { TP_PROCESS_NO_RANGE, "no_range" },
+        { TP_PROCESS_NO_FILE, "no_live_file" },
+        { TP_PROCESS_SANDBOXED, "sandboxed" },
+        { TP_PROCESS_DEEPBIND_KEPT, "deepbind_kept" },
+    };
+    const struct tp_process_record *process = &profile->dump->process;
+    profile->inert = (process->flags & TP_PROCESS_INERT) != 0;
+    profile->foreign_frees = profile->dump->totals.foreign_frees;
+    profile->deepbind_stripped = process->deepbind_stripped;
+    profile->namespaces = process->namespaces;
     size_t n = 0;
-    if (profile->inert) profile->coverage_reasons[n++] = "own_malloc";
-    if (flags & TP_PROCESS_NO_RANGE) profile->coverage_reasons[n++] = "no_range";
-    if (flags & TP_PROCESS_NO_FILE) profile->coverage_reasons[n++] = "no_live_file";
-    if (flags & TP_PROCESS_SANDBOXED) profile->coverage_reasons[n++] = "sandboxed";
+    if (profile->inert && !(process->flags & TP_PROCESS_OTHER_MALLOC))
+        profile->coverage_reasons[n++] = "own_malloc";
+    for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++)
+        if (process->flags & reasons[i].flag)
+            profile->coverage_reasons[n++] = reasons[i].word;
+    if (profile->namespaces) profile->coverage_reasons[n++] = "namespaces";
     if (!profile->complete) profile->coverage_reasons[n++] = "lost_counts";
     profile->n_coverage_reasons = n;
-    profile->foreign_frees = profile->dump->totals.foreign_frees;
 }
 
 static void build_process(struct tp_profile *profile)

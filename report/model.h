@@ -205,7 +205,7 @@ struct tp_latency {
 
 enum {
     TP_LATENCY_NAMES = 32,  // distinct operations that a profile keeps
-    TP_COVERAGE_REASONS = 5,
+    TP_COVERAGE_REASONS = 8,
 };
 
 struct tp_profile {
@@ -229,6 +229,8 @@ struct tp_profile {
     size_t n_coverage_reasons;
     uint64_t foreign_frees;
     bool counts;  // in sums: the last dump of its program (see tp_tree_build)
+    uint64_t deepbind_stripped;
+    uint64_t namespaces;
     uint64_t self_bytes;
     uint64_t self_cpu_ns;
     uint64_t live_file_bytes;

@@ -124,12 +124,15 @@ static bool make_keys(char **out_keys, const struct wishes *wishes, const char *
     return fclose(to) == 0;
 }
 
-static void judge_target(const struct wishes *wishes)
+/* Says what will not be covered; false when the program must run alone. */
+static bool judge_target(const struct wishes *wishes)
 {
     char note[TP_TARGET_NOTE];
     char *path = tp_target_find(wishes->argv[0]);
-    if (path && tp_target_judge(note, path)) fprintf(stderr, "tidepool: %s\n", note);
+    enum tp_target judged = path ? tp_target_judge(note, path) : TP_TARGET_GOOD;
+    if (judged != TP_TARGET_GOOD) fprintf(stderr, "tidepool: %s\n", note);
     free(path);
+    return judged != TP_TARGET_ALONE;
 }
 
 /* ---- meanwhile ------------------------------------------------------------------------ */
@@ -321,8 +324,7 @@ static int run(const struct wishes *wishes, struct tp_error *error)
         tp_error_set(error, "out of memory");
         goto done;
     }
-    judge_target(wishes);
-    struct tp_launch launch = { .library = library,
+    struct tp_launch launch = { .library = judge_target(wishes) ? library : NULL,
         .keys = keys,
         .argv = wishes->argv,
         .started = begin,

@@ -2,8 +2,9 @@
 /*
  * run.h - what `run` and `dump` are made of.
  *
- *     target.c  judges the program       launch.c  starts it and waits
- *     gather.c  collects the dumps       output.c  names and places the recording
+ *     target.c  judges the program       elf.c     reads what it says of itself
+ *     launch.c  starts it and waits      gather.c  collects the dumps
+ *     output.c  names and places the recording
  *
  * Idea: everything that a run leaves behind is first written into a private folder in
  * memory. Finished dumps are moved from there to the end of the growing recording while
@@ -76,12 +77,35 @@ enum { TP_TARGET_NOTE = 256 };
 /* The file that execvp would run for `command`; the caller frees it. NULL: none. */
 char *tp_target_find(const char *command);
 
+enum tp_target {
+    TP_TARGET_GOOD,   // covered, as far as can be told
+    TP_TARGET_NOTED,  // not covered, or only in part: there is a note
+    TP_TARGET_ALONE,  // would not run with the library; there is a note
+};
+
 /*
  * Fills `note` with one sentence when the program at `path` will not be covered
- * (static, of another word size, setuid, another C library) and returns true.
+ * (static, of another word size, setuid, another C library or allocator, ...).
  * Says nothing about a file that it cannot read or does not know.
  */
-bool tp_target_judge(char note[TP_TARGET_NOTE], const char *path);
+enum tp_target tp_target_judge(char note[TP_TARGET_NOTE], const char *path);
+
+/* ---- elf.c ---------------------------------------------------------------------- */
+
+/* What an executable says of itself. Of a file that is cut off: what is left. */
+struct tp_elf {
+    bool is_32_bit;
+    bool is_foreign;        // for another kind of processor
+    bool linked;            // by a dynamic linker, or it cannot be told
+    char linker[256];       // its path, terminated
+    bool own_malloc;        // malloc, free, calloc or realloc, for all to use
+    bool hidden_malloc;     // both malloc and free, for itself
+    bool is_go;             // compiled by Go
+    const char *sanitizer;  // whose runtime it needs before any other library; or NULL
+};
+
+/* False when it is no ELF file. */
+bool tp_elf_read(struct tp_elf *out, int fd);
 
 /* ---- launch.c ------------------------------------------------------------------- */
 
@@ -92,10 +116,10 @@ bool tp_launch_library(char **out_path, struct tp_error *error);
 char *tp_launch_escape(const char *value);
 
 struct tp_launch {
-    const char *library;
-    const char *keys;  // for TIDEPOOL, after those that are there
-    char **argv;       // of the program
-    uint32_t out_pid;  // what waitpid said
+    const char *library;  // NULL: the program runs alone
+    const char *keys;     // for TIDEPOOL, after those that are there
+    char **argv;          // of the program
+    uint32_t out_pid;     // what waitpid said
     // What happens meanwhile; either may be NULL. `started` is called when the process
     // is there and its program not yet; `look` says when it wants to be called again.
     void (*started)(void *argument, uint32_t pid);

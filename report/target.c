@@ -4,12 +4,13 @@
  *
  * Idea: the dynamic linker loads us, so a program without one (no PT_INTERP), with one
  * of another word size or C library, or with more rights than its caller, is not
- * covered. That can be read off the file before it starts; a script is judged by the
- * program that its first line names.
+ * covered; nor is one whose own malloc wins over every preload. All that can be read off
+ * the file before it starts (elf.c); a script is judged by the program that its first
+ * line names. With the runtime of a sanitizer, which insists on being the first of all
+ * libraries, a program would not even start: it runs without us.
  */
 #include "report/run.h"
 
-#include <elf.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,74 +41,101 @@ char *tp_target_find(const char *command)
     }
 }
 
-static bool note(char out[TP_TARGET_NOTE], const char *path, const char *why)
+static enum tp_target note(char out[TP_TARGET_NOTE], const char *path, const char *how,
+    const char *why, const char *what)
 {
     const char *slash = strrchr(path, '/');
-    snprintf(out, TP_TARGET_NOTE, "%.60s will not be covered: %s",
-        slash ? slash + 1 : path, why);
-    return true;
+    snprintf(out, TP_TARGET_NOTE, "%.60s will %s: %s%s", slash ? slash + 1 : path, how,
+        why, what);
+    return TP_TARGET_NOTED;
 }
 
 /* The dynamic linker turns preloading off for a program that gains rights. */
-static bool judge_rights(char out[TP_TARGET_NOTE], const char *path, int fd)
+static const char *judge_rights(int fd)
 {
     struct stat status;
-    if (fstat(fd, &status) < 0) return false;
+    if (fstat(fd, &status) < 0) return NULL;
     bool user = (status.st_mode & S_ISUID) && status.st_uid != getuid();
     bool group = (status.st_mode & S_ISGID) && status.st_gid != getgid();
-    if (user || group) return note(out, path, "it is setuid or setgid");
+    if (user || group) return "it is setuid or setgid";
     if (getuid() != 0 && fgetxattr(fd, "security.capability", NULL, 0) > 0)
-        return note(out, path, "it has file capabilities");
-    return false;
+        return "it has file capabilities";
+    return NULL;
 }
 
-/* Judges the program headers of a 64-bit file whose first `n` bytes are `head`. */
-static bool judge_headers(char out[TP_TARGET_NOTE], const char *path, int fd,
-    const unsigned char *head, size_t n)
+/* Why nothing of it will be covered; NULL when something will. */
+static const char *judge_whole(const struct tp_elf *elf)
 {
-    Elf64_Ehdr file;
-    if (n < sizeof(file)) return false;
-    memcpy(&file, head, sizeof(file));
-    if (file.e_phentsize != sizeof(Elf64_Phdr)) return false;
-    for (unsigned i = 0; i < file.e_phnum && i < 128; i++) {
-        Elf64_Phdr row;
-        char linker[256] = "";
-        off_t at = (off_t)(file.e_phoff + i * sizeof(row));
-        if (pread(fd, &row, sizeof(row), at) != (ssize_t)sizeof(row)) return false;
-        if (row.p_type != PT_INTERP) continue;
-        (void)!pread(fd, linker, sizeof(linker) - 1, (off_t)row.p_offset);
-        return strstr(linker, "ld-musl") && note(out, path, "it uses musl, not glibc");
+    if (elf->is_32_bit) return "it is a 32-bit program";
+    if (elf->is_foreign) return "it is made for another processor";
+    if (!elf->linked) return "it is statically linked";
+    if (strstr(elf->linker, "ld-musl")) return "it uses musl, not glibc";
+    if (elf->own_malloc) return "it has an allocator of its own";
+    return NULL;
+}
+
+static enum tp_target judge_program(
+    char out[TP_TARGET_NOTE], const char *path, int fd, const struct tp_elf *elf)
+{
+    static const char not [] = "not be covered", part[] = "be covered in part";
+    const char *why = judge_rights(fd);
+    if (!why) why = judge_whole(elf);
+    if (why) return note(out, path, not, why, "");
+    if (elf->sanitizer) {
+        note(out, path, not, "it runs without the library, which may not come before ",
+            elf->sanitizer);
+        return TP_TARGET_ALONE;
     }
-    return note(out, path, "it is statically linked");
+    if (elf->is_go) return note(out, path, part, "Go has a heap of its own", "");
+    if (elf->hidden_malloc)
+        return note(out, path, part, "it has an allocator of its own inside", "");
+    return TP_TARGET_GOOD;
+}
+
+/* The next word of the first line of a script, from `*at` on; the caller frees it. */
+static char *next_word(const char **at)
+{
+    *at += strspn(*at, " \t");
+    size_t n = strcspn(*at, " \t\r\n");
+    char *word = n ? strndup(*at, n) : NULL;
+    *at += n;
+    return word;
 }
 
 /* The program that a script names in its first line; the caller frees it. */
 static char *script_program(const unsigned char *head)
 {
-    const char *text = (const char *)head + 2;
-    text += strspn(text, " \t");
-    return strndup(text, strcspn(text, " \t\r\n"));
+    const char *at = (const char *)head + 2;
+    char *program = next_word(&at);
+    const char *slash = program ? strrchr(program, '/') : NULL;
+    if (!slash || strcmp(slash, "/env") != 0) return program;
+    // env looks for the first word that is neither an option nor a setting.
+    char *word = next_word(&at);
+    while (word && (word[0] == '-' || strchr(word, '='))) {
+        free(word);
+        word = next_word(&at);
+    }
+    char *found = word ? tp_target_find(word) : NULL;
+    free(word);
+    if (!found) return program;
+    free(program);
+    return found;
 }
 
-bool tp_target_judge(char out_note[TP_TARGET_NOTE], const char *path)
+enum tp_target tp_target_judge(char out_note[TP_TARGET_NOTE], const char *path)
 {
-    bool judged = false;
+    enum tp_target judged = TP_TARGET_GOOD;
     char *file = strdup(path);
     for (int i = 0; file && i < SCRIPTS_FOLLOWED; i++) {
         unsigned char head[HEAD_BYTES + 1] = { 0 };
         int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
         if (fd < 0) break;
-        ssize_t n = pread(fd, head, HEAD_BYTES, 0);
+        struct tp_elf elf;
         char *next = NULL;
-        if (n > 2 && memcmp(head, "#!", 2) == 0)
+        if (pread(fd, head, HEAD_BYTES, 0) > 2 && memcmp(head, "#!", 2) == 0)
             next = script_program(head);
-        else if (n > EI_CLASS && memcmp(head, ELFMAG, SELFMAG) == 0) {
-            judged = judge_rights(out_note, file, fd);
-            if (!judged && head[EI_CLASS] != ELFCLASS64)
-                judged = note(out_note, file, "it is a 32-bit program");
-            else if (!judged)
-                judged = judge_headers(out_note, file, fd, head, (size_t)n);
-        }
+        else if (tp_elf_read(&elf, fd))
+            judged = judge_program(out_note, file, fd, &elf);
         close(fd);
         free(file);
         file = next;

@@ -453,6 +453,7 @@ void tp_text_write(struct tp_writer *writer, const struct tp_report *report)
     if (tree->n_nodes > 1 || node->n_programs > 1) tp_tree_write(writer, report);
     write_head(writer, profile);
     write_totals(writer, profile);
+    tp_coverage_write(writer, profile);
     if (is_brief(tree)) return;
     write_dumps(writer, report, node, profile);
     write_classes(writer, profile);

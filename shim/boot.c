@@ -17,7 +17,6 @@
 #include "shim/output.h"
 
 #include <dlfcn.h>
-#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <link.h>
@@ -142,11 +141,15 @@ void tp_host_start(struct tp_pool_options *out_options)
 {
     int saved = errno;
     read_stack();
+    tp_boot.first_break = (uintptr_t)sbrk(0);
     tp_options_parse(boot.setting, &tp_options);
     out_options->reserve = (size_t)tp_options.reserve;
     out_options->purge_ns = tp_options.purge_ns;
     out_options->zero = tp_options.zero;
     out_options->check = tp_options.check;
+    tp_aside_decide();
+    tp_boot.aside = tp_aside.state == TP_ASIDE_YES;
+    out_options->inert = tp_boot.aside;
 
     char folder[TP_PATH];
     long length = syscall(SYS_getcwd, folder, sizeof(folder));
@@ -161,7 +164,8 @@ void tp_host_start(struct tp_pool_options *out_options)
 void tp_host_started(void)
 {
     int saved = errno;
-    if (!atomic_load_explicit(&tp_account.totals.range_bytes, memory_order_relaxed))
+    if (!tp_boot.aside &&
+        !atomic_load_explicit(&tp_account.totals.range_bytes, memory_order_relaxed))
         tp_say(
             "no address space for the pools: slower, all blocks are counted as large");
     tp_live_open();
@@ -186,29 +190,13 @@ static void stay_behind(void)
     }
 }
 
-/*
- * An executable with a malloc of its own wins over any preload; mixing the two would
- * hand its blocks to our free. True when every name that matters is ours.
- */
-static bool is_chosen(void)
+/* Says who serves the program in our place, and puts it on record. */
+static void stand_aside(void)
 {
-    static const char *const names[] = { "malloc", "free", "calloc", "realloc" };
-    Dl_info ours, theirs;
-    const ElfW(Sym) *symbol = NULL;
-    if (!dladdr(&tp_boot, &ours)) return true;
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        void *chosen = dlsym(RTLD_DEFAULT, names[i]);
-        if (!chosen ||
-            !dladdr1(chosen, &theirs, (void **)(void *)&symbol, RTLD_DL_SYMENT))
-            continue;
-        // In a non-PIE program the undefined symbol stands for its way to ours.
-        bool defined = symbol && symbol->st_shndx != SHN_UNDEF;
-        if (theirs.dli_fbase == ours.dli_fbase || !defined) continue;
-        tp_say("%s of %s serves the program, its blocks are not counted", names[i],
-            theirs.dli_fname);
-        return false;
-    }
-    return true;
+    tp_say("%s of %s serves the program, its blocks are not counted", tp_aside.name,
+        tp_aside.library);
+    tp_live_process()->flags |=
+        TP_PROCESS_INERT | (tp_aside.own ? 0 : (uint32_t)TP_PROCESS_OTHER_MALLOC);
 }
 
 static __attribute__((constructor)) void finish_start(void)
@@ -216,8 +204,9 @@ static __attribute__((constructor)) void finish_start(void)
     int saved = errno;
     tp_pool_counters();
     if (!tp_options.follow) stay_behind();
+    tp_loader_open();
     if (!tp_boot.secure) {
-        if (!is_chosen()) tp_live_set_inert();
+        if (tp_boot.aside) stand_aside();
         tp_fork_open();
         tp_syscalls_open();
         tp_exit_open();

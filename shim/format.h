@@ -105,14 +105,16 @@ struct tp_region {
 static_assert(sizeof(struct tp_region) == 32, "the rows are part of the format");
 
 enum tp_process_flags {
-    TP_PROCESS_INERT = 1,       // loaded, but the program's own malloc serves it
+    TP_PROCESS_INERT = 1,       // loaded, but another malloc serves the program
     TP_PROCESS_FORKED = 2,      // began as a fork of parent_pid, without exec
     TP_PROCESS_NO_RANGE = 4,    // no address space for the pools: all blocks are large
     TP_PROCESS_NO_FILE = 8,     // the account is in anonymous memory: lost on SIGKILL
     TP_PROCESS_SANDBOXED = 16,  // gave up system calls: its live file is its last dump
+    TP_PROCESS_OTHER_MALLOC = 32,   // with INERT: another library's, not the program's
+    TP_PROCESS_DEEPBIND_KEPT = 64,  // a library was opened with RTLD_DEEPBIND
 };
 
-/* Who the process is; written once, before the file can be found. */
+/* Who the process is; written before the file can be found, but for the last counts. */
 struct tp_process_record {
     uint32_t pid;
     uint32_t ppid;   // at start
@@ -130,7 +132,9 @@ struct tp_process_record {
     uint64_t inherited_bytes;            // live bytes at that moment
     uint64_t inherited_requested_bytes;  // as inherited_allocations
     uint64_t inherited_allocated_bytes;  // likewise; freed = allocated - live
-    uint8_t reserved[24];
+    uint32_t deepbind_stripped;  // libraries opened without the RTLD_DEEPBIND asked for
+    uint32_t namespaces;         // that the program opened with dlmopen
+    uint8_t reserved[16];
 };
 static_assert(sizeof(struct tp_process_record) == 256, "format");
 

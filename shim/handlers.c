@@ -272,21 +272,27 @@ int tp_handlers_set(int number, const struct sigaction *new, struct sigaction *o
     return result;
 }
 
-sighandler_t tp_handlers_signal(int number, sighandler_t handler)
+sighandler_t tp_handlers_set_by(tp_setter set, int number, sighandler_t handler)
 {
     struct sigaction wish = { .sa_handler = handler };
-    if (!is_known(number) || !is_us()) return ssignal(number, handler);
+    if (!is_known(number)) return set(number, handler);
     tp_handler before =
         atomic_load_explicit(&handlers.theirs[number], memory_order_relaxed);
     struct sigaction ours = { .sa_sigaction = on_signal };
-    if (is_function(&wish)) {
+    bool held = handler == SIG_HOLD;  // sigset() then blocks the signal, no more
+    if (is_function(&wish) && !held && is_us()) {
         atomic_store_explicit(
             &handlers.theirs[number], handler_of(&wish), memory_order_release);
-        atomic_fetch_and_explicit(&handlers.once, ~bit(number), memory_order_relaxed);
+        // It may be good for one call only: then nothing waits, which is safe as well.
+        if (set == ssignal)
+            atomic_fetch_and_explicit(
+                &handlers.once, ~bit(number), memory_order_relaxed);
+        else
+            atomic_fetch_or_explicit(&handlers.once, bit(number), memory_order_relaxed);
         handler = ours.sa_handler;
     }
     // The C library's own, because siginterrupt() tells it which flags to use.
-    struct sigaction was = { .sa_handler = ssignal(number, handler) };
+    struct sigaction was = { .sa_handler = set(number, handler) };
     if (was.sa_sigaction == on_signal) was.sa_sigaction = before;
     return was.sa_handler;
 }

@@ -13,7 +13,10 @@
 
 #include "pool/base.h"
 
+#include <malloc.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
 
 enum { TP_PATH = 1024 };  // longest path that we write to, terminator included
 
@@ -35,6 +38,7 @@ struct tp_options {
     enum tp_summary summary;
     char summary_path[TP_PATH];
     bool follow;
+    bool keep_deepbind;  // deepbind=keep
     uint32_t depth;
     enum tp_unwind unwind;
     bool zero;
@@ -73,7 +77,9 @@ struct tp_boot {
     const char *run_folder;  // $XDG_RUNTIME_DIR or NULL
     const char *command;     // n bytes: the arguments, each ended by a NUL
     size_t command_bytes;
-    bool secure;  // AT_SECURE: no file, no environment, no signal
+    bool aside;             // another allocator serves the program
+    uintptr_t first_break;  // where the C library's own heap begins
+    bool secure;            // AT_SECURE: no file, no environment, no signal
 };
 extern struct tp_boot tp_boot;
 
@@ -83,13 +89,73 @@ void tp_boot_forked(void);
 /* Resident bytes of the process and their peak; 0 when unknown. Signal-safe. */
 void tp_boot_read_rss(uint64_t *out_now, uint64_t *out_peak);
 
+/* aside.c: another allocator serves the program, and we hand on what reaches us. */
+
+enum tp_aside_state {
+    TP_ASIDE_UNKNOWN,
+    TP_ASIDE_DECIDING,
+    TP_ASIDE_NO,
+    TP_ASIDE_YES,
+};
+
+struct tp_aside {
+    _Atomic(uint32_t) state;  // enum tp_aside_state
+    const char *name;         // the first function that is not ours, and
+    const char *library;      // whose it is; NULL: all are ours
+    bool own;                 // it is the executable itself
+};
+extern struct tp_aside tp_aside;
+
+/*
+ * What would be called without us. Found when calls are to be handed on; free and
+ * malloc_usable_size always, for blocks of an allocator that stands behind us.
+ */
+struct tp_next {
+    void *(*malloc)(size_t);
+    void (*free)(void *);
+    void *(*calloc)(size_t, size_t);
+    void *(*realloc)(void *, size_t);
+    void *(*memalign)(size_t, size_t);
+    void *(*aligned_alloc)(size_t, size_t);
+    int (*posix_memalign)(void **, size_t, size_t);
+    void *(*valloc)(size_t);
+    void *(*pvalloc)(size_t);
+    void *(*reallocarray)(void *, size_t, size_t);
+    size_t (*malloc_usable_size)(void *);
+    int (*malloc_trim)(size_t);
+    int (*mallopt)(int, int);
+    struct mallinfo (*mallinfo)(void);
+    struct mallinfo2 (*mallinfo2)(void);
+    int (*malloc_info)(int, FILE *);
+    void (*malloc_stats)(void);
+};
+extern struct tp_next tp_next;
+
+/* Reaches the verdict. Context: once, as the pool opens. */
+void tp_aside_decide(void);
+
+/* Opens the pool, and with it the verdict; true when calls are to be handed on. */
+TP_COLD bool tp_aside_ask(void);
+
+/* The same; malloc and free need it not, they learn it on their slow paths. */
+static inline bool tp_is_aside(void)
+{
+    // Meets the release in tp_aside_decide().
+    uint32_t state = atomic_load_explicit(&tp_aside.state, memory_order_acquire);
+    return TP_UNLIKELY(state != TP_ASIDE_NO) && tp_aside_ask();
+}
+
+/* loader.c */
+void tp_loader_open(void);
+
 /* handlers.c: the same for the program's handlers, whatever the signal */
 
 typedef void (*tp_handler)(int number, siginfo_t *info, void *context);
 
-/* sigaction() and signal(), with on top of every handler what keeps it from harm. */
+/* sigaction(), signal() and its kin, with on top of every handler what keeps it from harm. */
 int tp_handlers_set(int number, const struct sigaction *new, struct sigaction *old);
-sighandler_t tp_handlers_signal(int number, sighandler_t handler);
+typedef sighandler_t (*tp_setter)(int number, sighandler_t handler);
+sighandler_t tp_handlers_set_by(tp_setter set, int number, sighandler_t handler);
 
 /* First thing when a signal has come: true when it must wait, and will come again. */
 bool tp_handlers_wait(int number, siginfo_t *info, void *context);

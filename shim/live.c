@@ -326,7 +326,8 @@ static void list_bays(void)
 void tp_live_open(void)
 {
     uint32_t flags = 0;
-    if (!atomic_load_explicit(&tp_account.totals.range_bytes, memory_order_relaxed))
+    if (!tp_boot.aside &&
+        !atomic_load_explicit(&tp_account.totals.range_bytes, memory_order_relaxed))
         flags |= TP_PROCESS_NO_RANGE;
     describe_process(flags);
     describe_file();
@@ -393,9 +394,9 @@ void tp_host_bay(struct tp_counters *counters, uint32_t first)
     errno = saved;
 }
 
-void tp_live_set_inert(void)
+struct tp_process_record *tp_live_process(void)
 {
-    file.process.flags |= TP_PROCESS_INERT;
+    return &file.process;
 }
 
 void tp_live_note_sandbox(void)

@@ -4,10 +4,13 @@
  *
  * Every function has glibc's meaning to the letter: what a program got away with
  * there it gets away with here. operator new and delete are not here: libstdc++ calls
- * malloc and free, and its own new throws, which C cannot.
+ * malloc and free, and its own new throws, which C cannot. Where another allocator
+ * serves the program every call is handed on (aside.c); malloc and free learn that on
+ * their slow paths.
  */
 #include "pool/fast.h"
 #include "pool/pool.h"
+#include "shim/life.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -68,6 +71,7 @@ API void free_aligned_sized(void *p, size_t align, size_t size)
 
 API void *calloc(size_t n, size_t size)
 {
+    if (tp_is_aside()) return tp_next.calloc(n, size);
     size_t bytes;
     tp_pool_count_call(TP_CALL_CALLOC);
     if (__builtin_mul_overflow(n, size, &bytes)) return refuse(TP_CALL_CALLOC, ENOMEM);
@@ -98,11 +102,13 @@ static void *resize(void *p, size_t size, enum tp_call entry)
 
 API void *realloc(void *p, size_t size)
 {
+    if (tp_is_aside()) return tp_next.realloc(p, size);
     return resize(p, size, TP_CALL_REALLOC);
 }
 
 API void *reallocarray(void *p, size_t n, size_t size)
 {
+    if (tp_is_aside()) return tp_next.reallocarray(p, n, size);
     size_t bytes;
     if (__builtin_mul_overflow(n, size, &bytes)) {
         tp_pool_count_call(TP_CALL_REALLOCARRAY);
@@ -135,18 +141,21 @@ static void *align_up(size_t align, size_t size, enum tp_call entry)
 
 API void *memalign(size_t align, size_t size)
 {
+    if (tp_is_aside()) return tp_next.memalign(align, size);
     return align_up(align, size, TP_CALL_MEMALIGN);
 }
 
 /* In glibc 2.36 another name of memalign. */
 API void *aligned_alloc(size_t align, size_t size)
 {
+    if (tp_is_aside()) return tp_next.aligned_alloc(align, size);
     return align_up(align, size, TP_CALL_ALIGNED_ALLOC);
 }
 
 /* Returns an errno and leaves errno itself and *out alone when it fails. */
 API int posix_memalign(void **out, size_t align, size_t size)
 {
+    if (tp_is_aside()) return tp_next.posix_memalign(out, align, size);
     int saved = errno;
     if (align % sizeof(void *) != 0 || !tp_is_pow2(align)) {
         tp_pool_count_call(TP_CALL_POSIX_MEMALIGN);
@@ -162,11 +171,13 @@ API int posix_memalign(void **out, size_t align, size_t size)
 
 API void *valloc(size_t size)
 {
+    if (tp_is_aside()) return tp_next.valloc(size);
     return aligned((size_t)sysconf(_SC_PAGESIZE), size, TP_CALL_VALLOC);
 }
 
 API void *pvalloc(size_t size)
 {
+    if (tp_is_aside()) return tp_next.pvalloc(size);
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     if (size > PTRDIFF_MAX - page) {
         tp_pool_count_call(TP_CALL_PVALLOC);
@@ -179,11 +190,13 @@ API void *pvalloc(size_t size)
 
 API size_t malloc_usable_size(void *p)
 {
+    if (tp_is_aside()) return tp_next.malloc_usable_size(p);
     return tp_pool_usable(p);
 }
 
 API int malloc_trim(size_t pad)
 {
+    if (tp_is_aside()) return tp_next.malloc_trim(pad);
     (void)pad;
     int saved = errno;
     bool gave = tp_pool_trim();
@@ -194,6 +207,7 @@ API int malloc_trim(size_t pad)
 /* There is nothing to tune; glibc answers 1 for what it accepts. */
 API int mallopt(int parameter, int value)
 {
+    if (tp_is_aside()) return tp_next.mallopt(parameter, value);
     (void)parameter;
     (void)value;
     return 1;
@@ -232,6 +246,7 @@ static struct figures read_figures(void)
 
 API struct mallinfo2 mallinfo2(void)
 {
+    if (tp_is_aside()) return tp_next.mallinfo2();
     struct figures figures = read_figures();
     uint64_t pool = figures.live_bytes - figures.large_bytes;
     return (struct mallinfo2){ .arena = figures.held_bytes - figures.large_bytes,
@@ -245,6 +260,7 @@ API struct mallinfo2 mallinfo2(void)
 
 API struct mallinfo mallinfo(void)
 {
+    if (tp_is_aside()) return tp_next.mallinfo();
     struct mallinfo2 wide = mallinfo2();
     return (struct mallinfo){ .arena = (int)wide.arena,
         .ordblks = (int)wide.ordblks,
@@ -258,6 +274,7 @@ API struct mallinfo mallinfo(void)
 /* The shape that glibc's readers expect, with the pool as its one heap. */
 API int malloc_info(int options, FILE *stream)
 {
+    if (tp_is_aside()) return tp_next.malloc_info(options, stream);
     if (options != 0) return EINVAL;
     struct figures figures = read_figures();
     uint64_t unused = figures.held_bytes - figures.live_bytes;
@@ -284,6 +301,10 @@ API int malloc_info(int options, FILE *stream)
 
 API void malloc_stats(void)
 {
+    if (tp_is_aside()) {
+        tp_next.malloc_stats();
+        return;
+    }
     struct figures figures = read_figures();
     fprintf(stderr,
         "Arena 0:\n"

@@ -23,7 +23,8 @@ enum kind {
     INTERVAL,
     LIVE,
     SUMMARY,
-    UNWIND
+    UNWIND,
+    DEEPBIND
 };
 
 struct key {
@@ -55,6 +56,8 @@ static const struct key keys[] = {
     { "summary", SUMMARY, FIELD(summary), "off", 0, 0,
         "text summary with each dump: stderr or a path" },
     { "follow", FLAG, FIELD(follow), "on", 0, 0, "children inherit the preload" },
+    { "deepbind", DEEPBIND, FIELD(keep_deepbind), "strip", 0, 0,
+        "dlopen with RTLD_DEEPBIND: strip, keep" },
     { "depth", COUNT, FIELD(depth), "64", 1, 256, "frames kept per stack" },
     { "unwind", UNWIND, FIELD(unwind), "auto", 0, 0, "auto, fp, dwarf" },
     { "zero", FLAG, FIELD(zero), "off", 0, 0, "clear blocks when they are freed" },
@@ -242,6 +245,13 @@ static bool parse_unwind(const char *text, enum tp_unwind *out)
     return true;
 }
 
+static bool parse_deepbind(const char *text, bool *out_keep)
+{
+    bool keep = is(text, "keep"), strip = is(text, "strip");
+    if (keep || strip) *out_keep = keep;
+    return keep || strip;
+}
+
 static bool parse_bounded(const struct key *key, const char *text, uint64_t *out)
 {
     uint64_t value;
@@ -273,6 +283,8 @@ static bool parse_value(
         return parse_summary(text, options);
     case UNWIND:
         return parse_unwind(text, field);
+    case DEEPBIND:
+        return parse_deepbind(text, field);
     case SIZE:
         if (is(text, "auto")) return multiply(0, 1, field);
         return parse_bounded(key, text, field);

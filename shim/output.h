@@ -21,8 +21,8 @@
  */
 void tp_live_open(void);
 
-/* Notes that the program's own allocator serves it. */
-void tp_live_set_inert(void);
+/* The process record, for flags and counts that come up later. */
+struct tp_process_record *tp_live_process(void);
 
 /* Notes that the program has given up system calls, as tp_os_sandboxed says. */
 void tp_live_note_sandbox(void);

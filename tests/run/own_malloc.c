@@ -10,6 +10,10 @@
  * expect: last.coverage.allocator == 'inert'
  * expect: len(last.coverage.reasons) >= 1
  * expect: last.totals.allocations == 0
+ * expect: last.coverage.reasons == ['own_malloc']
+ * case: pie
+ * case: no_pie
+ * program: own_malloc_no_pie
  */
 #include "scene.h"
 
@@ -56,5 +60,6 @@ int main(void)
     MUST(asprintf(&line, "%0300d", 7) == 300);
     free(line);
     free(realloc(malloc(100), 1000));
+    free(reallocarray(malloc(100), 10, 100));  // the C library's, with our realloc
     return 4;
 }

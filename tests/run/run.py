@@ -2,17 +2,19 @@
 # SPDX-License-Identifier: MIT
 """run.py [--plain] NAME - runs one scene and compares its account with its head.
 
-A scene is a tiny program, NAME.c beside this file, built as TIDEPOOL_SCENES/NAME. The
+A scene is a tiny program, NAME.c or NAME.cpp beside this file, built as TIDEPOOL_SCENES/NAME. The
 comment at its top says what its account must be, in lines of these kinds:
 
   case: WORD               what follows holds for this case only; lines before the
                            first case hold for all. Each case is a run of its own
+  program: NAME            TIDEPOOL_SCENES/NAME instead: another build of the source
   arg: WORDS               arguments
   env: NAME=VALUE          added to the environment
   options: KEY=VALUE,...   added to TIDEPOOL (out= is set to {out}/%e.%p.%n.tide);
                            {out} and {work} stand for the two folders
   preload: NAME            TIDEPOOL_SCENES/libNAME.so, preloaded before the library
   preload_after: NAME      the same, after it
+  audit: NAME              the same, as LD_AUDIT
   ignore: SIGNAL           ignored by the one who starts the scene
   limit: NAME SIZEm        a resource limit that holds from the start, in MiB
   status: 0 | SIGABRT      how it ends (default 0)
@@ -45,7 +47,7 @@ import tidepool
 from tidepool import Failure, require
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-KEYS = ("case", "arg", "env", "options", "preload", "preload_after", "ignore", "limit",
+KEYS = ("case", "program", "arg", "env", "options", "preload", "preload_after", "audit", "ignore", "limit",
         "status", "stderr", "plain", "expect")
 
 
@@ -156,7 +158,8 @@ def start(name, lines, place, plain):
                     for v in found]
         return found
 
-    scene = os.path.join(tidepool.from_environment("TIDEPOOL_SCENES"), name)
+    scene = os.path.join(tidepool.from_environment("TIDEPOOL_SCENES"),
+                         (values("program") or [name])[-1])
     env = place.environment(",".join(values("options")), preload=not plain,
                             SCENE_PLAIN="1" if plain else "",
                             **dict(v.split("=", 1) for v in values("env")))
@@ -166,6 +169,9 @@ def start(name, lines, place, plain):
 
     ours = [env["LD_PRELOAD"]] if not plain else []
     env["LD_PRELOAD"] = ":".join(libraries("preload") + ours + libraries("preload_after"))
+
+    if values("audit"):
+        env["LD_AUDIT"] = libraries("audit")[-1]
 
     def prepare():
         for word in values("ignore"):
@@ -249,7 +255,8 @@ def main():
     names = [a for a in sys.argv[1:] if not a.startswith("--")]
     if len(names) != 1:
         sys.exit(__doc__)
-    cases = cases_of(os.path.join(HERE, names[0] + ".c"))
+    source = os.path.join(HERE, names[0])
+    cases = cases_of(source + (".cpp" if os.path.exists(source + ".cpp") else ".c"))
     failures = 0
     for lines in cases:
         word = next((v for k, v in lines if k == "case"), "-")

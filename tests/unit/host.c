@@ -63,6 +63,18 @@ WEAK size_t tp_host_foreign_bytes(const void *p)
     return malloc_usable_size((void *)(uintptr_t)p);
 }
 
+WEAK void *tp_host_next_alloc(size_t size)
+{
+    count(&test_host.n_handed_on);
+    return malloc(size);
+}
+
+WEAK void tp_host_next_free(void *p)
+{
+    count(&test_host.n_handed_on);
+    free(p);
+}
+
 WEAK void tp_host_forked(void)
 {
     count(&test_host.n_forked);

@@ -112,6 +112,17 @@ static void numbers_are_read_with_their_units(void **state)
     assert_int_equal(options.depth, 256);
 }
 
+static void deepbind_is_kept_or_stripped(void **state)
+{
+    (void)state;
+    assert_good("");
+    assert_false(options.keep_deepbind);
+    assert_good("deepbind=keep");
+    assert_true(options.keep_deepbind);
+    assert_good("deepbind=keep,deepbind=strip");
+    assert_false(options.keep_deepbind);
+}
+
 static void flags_have_four_spellings(void **state)
 {
     (void)state;
@@ -189,9 +200,9 @@ static void value_out_of_bounds_leaves_the_default(void **state)
         "signal=9", "signal=19", "signal=65", "signal=-1", "signal=SIG",
         "signal=RTMAX+1", "signal=RTMIN-1", "signal=RTMIN+99", "signal=RTMAX-50",
         "signal=usr1", "interval=0", "interval=0s", "interval=5x", "interval=99999999h",
-        "depth=0", "depth=257", "depth=1k", "depth=many", "unwind=libunwind", "zero=2",
-        "reserve=8191k", "reserve=65537g", "reserve=off", "purge=1", "purge=1d",
-        "purge=auto", "out=", "live=", "summary=" };
+        "depth=0", "depth=257", "depth=1k", "depth=many", "unwind=libunwind",
+        "deepbind=on", "zero=2", "reserve=8191k", "reserve=65537g", "reserve=off",
+        "purge=1", "purge=1d", "purge=auto", "out=", "live=", "summary=" };
     struct tp_options defaults;
     parse(NULL);
     defaults = options;
@@ -297,9 +308,9 @@ static void help_is_a_table_of_all_keys(void **state)
     (void)state;
     static const char *const heads[] = { "  sample=512k ", "  out=tidepool.%e.%p.tide ",
         "  exit=on ", "  signal=USR1 ", "  interval=off ", "  live=auto ",
-        "  command=on ", "  summary=off ", "  follow=on ", "  depth=64 ",
-        "  unwind=auto ", "  zero=off ", "  check=off ", "  reserve=auto ",
-        "  purge=1s " };
+        "  command=on ", "  summary=off ", "  follow=on ", "  deepbind=strip ",
+        "  depth=64 ", "  unwind=auto ", "  zero=off ", "  check=off ",
+        "  reserve=auto ", "  purge=1s " };
     enum { KEYS = sizeof(heads) / sizeof(heads[0]), COLUMN = 33 };
     const char *line = complaint("help");
     const char *first = "tidepool: TIDEPOOL=key=value,...\n";
@@ -344,6 +355,7 @@ int main(void)
         cmocka_unit_test(defaults_hold_without_a_text),
         cmocka_unit_test(empty_text_means_the_defaults),
         cmocka_unit_test(numbers_are_read_with_their_units),
+        cmocka_unit_test(deepbind_is_kept_or_stripped),
         cmocka_unit_test(flags_have_four_spellings),
         cmocka_unit_test(signals_have_names_and_numbers),
         cmocka_unit_test(words_choose_or_are_paths),

@@ -27,9 +27,10 @@ extern struct test_host {
     _Atomic(uint32_t) n_samples;  // questions, those of new threads included
     _Atomic(uint32_t) n_ticks;    //
     _Atomic(uint32_t) n_signals_due;
-    _Atomic(uint32_t) n_foreign;  // frees passed on
-    _Atomic(uint32_t) n_forked;   // children found by the pool itself
-    _Atomic(uint32_t) n_ended;    // threads
+    _Atomic(uint32_t) n_foreign;    // frees passed on
+    _Atomic(uint32_t) n_handed_on;  // calls handed on, inert
+    _Atomic(uint32_t) n_forked;     // children found by the pool itself
+    _Atomic(uint32_t) n_ended;      // threads
     struct tp_sums did[TEST_ENDED];
     uint32_t slot[TEST_ENDED];
 } test_host;

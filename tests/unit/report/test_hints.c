@@ -35,6 +35,9 @@ static void an_inert_library_is_said_first(void **state)
     assert_int_equal(tp_hints_build(hints, &profile), 2);
     assert_non_null(strstr(hints[0], "malloc of its own"));
     assert_non_null(strstr(hints[1], "3 blocks were freed"));
+    profile.coverage_reasons[profile.n_coverage_reasons++] = "other_malloc";
+    assert_int_equal(tp_hints_build(hints, &profile), 2);
+    assert_non_null(strstr(hints[0], "A library that was loaded before"));
 }
 
 static void what_is_left_at_exit_names_its_class(void **state)
