@@ -262,6 +262,37 @@ uint32_t tp_pool_slots(void)
     return tp_park_count();
 }
 
+struct tp_walk tp_pool_walk(void)
+{
+    return (struct tp_walk){ .folded = atomic_load_explicit(
+                                 &tp_account.totals.folded, memory_order_acquire) };
+}
+
+const struct tp_counters *tp_pool_next(struct tp_walk *walk)
+{
+    uint32_t slots = tp_park_count();
+    struct tp_fold fold = tp_fold_of(walk->folded);
+    while (walk->next < slots) {
+        uint32_t i = walk->index = walk->next++;
+        bool bare = tp_park_bare(i / TP_BAY_SLOTS) >> i % TP_BAY_SLOTS & 1;
+        if (!bare && tp_fold_counts(fold, i)) return tp_heap_counters(tp_park_at(i));
+    }
+    return NULL;
+}
+
+bool tp_pool_walked(const struct tp_walk *walk)
+{
+    // See fold.c.
+    atomic_thread_fence(memory_order_acquire);
+    return atomic_load_explicit(&tp_account.totals.folded, memory_order_relaxed) ==
+        walk->folded;
+}
+
+bool tp_pool_is_gone(uint32_t bay)
+{
+    return tp_park_gone(bay) == UINT32_MAX;
+}
+
 bool tp_pool_trim(void)
 {
     struct tp_heap *heap = tp_slow_enter();

@@ -39,6 +39,7 @@ void tp_thread_arm(struct tp_heap *heap)
 static void end(struct tp_heap *heap)
 {
     uint64_t begin = tp_os_ticks();
+    uint32_t index = heap->index;  // once parked, the heap may be anyone's
     struct tp_counters *counters = tp_heap_counters(heap);
     tp_heap_self = &tp_heap_gone;
     prctl(PR_GET_NAME, counters->name, 0, 0, 0);
@@ -54,7 +55,7 @@ static void end(struct tp_heap *heap)
         now.remote_frees - base->remote_frees,
     };
     tp_peak_detach(counters);
-    tp_host_thread_ended(counters, heap->index, &did);
+    tp_host_thread_ended(counters, index, &did);
     counters->base[(counters->epoch + 1) & 1] = now;
     // One store takes the figures from the running thread to its record.
     __atomic_store_n(&counters->epoch, counters->epoch + 1, __ATOMIC_RELEASE);
@@ -63,7 +64,7 @@ static void end(struct tp_heap *heap)
     tp_park_put(heap);
     // Last: until here the thread may be inside shared lists, which a fork must know.
     atomic_fetch_sub_explicit(&tp_account.totals.running, 1, memory_order_release);
-    tp_latency_record(TP_OP_THREAD_END, heap->index, tp_os_ticks() - begin);
+    tp_latency_record(TP_OP_THREAD_END, index, tp_os_ticks() - begin);
 }
 
 static void on_destructor(void *data)

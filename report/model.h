@@ -69,6 +69,15 @@ struct tp_image {
     size_t n_bytes;
 };
 
+/* Reads up to n bytes at `offset`; returns how many, less only at the end or an error. */
+size_t tp_image_read(int fd, void *to, size_t n, uint64_t offset);
+
+/* Row `i` of the image. Needs: i < n_regions of a header that has been checked. */
+struct tp_region tp_image_row(const struct tp_image *image, uint32_t i);
+
+/* True when the records of `row` lie inside the image. */
+bool tp_image_holds(const struct tp_image *image, const struct tp_region *row);
+
 /* One dump. Every array is a copy: the file may change or go away. */
 struct tp_dump {
     struct tp_file_header header;
@@ -122,6 +131,24 @@ bool tp_image_freeze(
     struct tp_image *out_image, const struct tp_source *source, struct tp_error *error);
 
 void tp_image_fini(struct tp_image *image);
+
+/* ---- live.c: what is special about a live file ------------------------------- */
+
+/*
+ * Second look at a live file that `image` was copied from just now. False: the copy is
+ * of no one moment and has to be made again.
+ */
+bool tp_image_settle(struct tp_image *image, int fd);
+
+/* Clears the slots of a live file's dump that do not count. */
+void tp_dump_leave_out_folded(struct tp_dump *dump);
+
+/* True when the record stands for a thread that ended. */
+bool tp_ended_counts(const struct tp_dump *dump, const struct tp_ended_record *record);
+
+/* Lays the used records of `live` out anew, unknown kinds included. */
+bool tp_image_pack(struct tp_image *out, const struct tp_image *live,
+    const struct tp_dump *dump, struct tp_error *error);
 
 /* ---- model.c and latency.c: records to figures ------------------------------ */
 

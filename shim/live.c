@@ -73,7 +73,11 @@ static_assert(
 static_assert((int)TP_CALLS == (int)TP_ENTRIES, "one list of entry points");
 static_assert((int)TP_CLASSES == (int)TP_FORMAT_POOL_CLASSES, "one list of classes");
 static_assert((int)TP_BUCKETS == (int)TP_FORMAT_BUCKETS, "one kind of histogram");
-static_assert((int)TP_SHARED == (int)TP_SLOT_SHARED, "one list of states");
+static_assert((int)TP_FOLDED == (int)TP_SLOT_FOLDED, "one list of states");
+static_assert((int)TP_SUM_SLOT == (int)TP_FORMAT_SUM_SLOT, "one place for sums");
+static_assert(
+    offsetof(struct tp_totals, folded) == offsetof(struct tp_totals_record, folded),
+    "one layout");
 static_assert(sizeof(struct tp_sums) == sizeof(struct tp_thread_sums), "one layout");
 
 enum {
@@ -116,6 +120,7 @@ static struct {
     _Atomic(uint32_t) n_ended;
     uint32_t flags;       // enum tp_file_flags
     bool due;             // a forked child without its file yet
+    bool torn;            // the parent folded slots while they were copied
     bool fresh_fork;      // a forked child that has reached no slow path yet
     uint32_t slow_paths;  // of such a child
     uint32_t parent_pid;
@@ -239,20 +244,33 @@ static int create(const char *folder, char *out_path)
     return -1;
 }
 
+static uint64_t offset_of(uint32_t slot)
+{
+    return AT_BAYS + (uint64_t)slot * sizeof(struct tp_counters);
+}
+
+/* False for bays in which nobody counts; the last one gives the file its length. */
+static bool has_pages(uint32_t bay)
+{
+    return !tp_pool_is_gone(bay) || bay + 1 == live.n_bays;
+}
+
 /* Content first, then the mapping over it: what was counted so far stays. */
 static int fill_and_map(int fd)
 {
-    uint64_t bytes = AT_BAYS + (uint64_t)live.n_bays * BAY_BYTES;
-    int error = reserve(fd, 0, bytes);
+    int error = reserve(fd, 0, AT_BAYS);
+    for (uint32_t i = 0; !error && i < live.n_bays; i++)
+        if (has_pages(i)) error = reserve(fd, offset_of(i * TP_BAY_SLOTS), BAY_BYTES);
     if (error) return error;
     if (pwrite(fd, &file, sizeof(file), 0) != (ssize_t)sizeof(file) ||
         pwrite(fd, &tp_account, TP_PAGE, AT_ACCOUNT) != TP_PAGE)
         return errno;
     for (uint32_t i = 0; i < live.n_bays; i++) {
+        if (!has_pages(i)) continue;
         uint32_t used = tp_pool_slots() - i * TP_BAY_SLOTS;
         if (used > TP_BAY_SLOTS) used = TP_BAY_SLOTS;
         size_t length = used * sizeof(struct tp_counters);
-        off_t at = AT_BAYS + (off_t)i * BAY_BYTES;
+        off_t at = (off_t)offset_of(i * TP_BAY_SLOTS);
         if (pwrite(fd, live.bay[i], length, at) != (ssize_t)length) return errno;
     }
 
@@ -260,7 +278,8 @@ static int fill_and_map(int fd)
         map_part(fd, &tp_account, sizeof(tp_account), AT_ACCOUNT) &&
         map_part(fd, ended, sizeof(ended), AT_ENDED);
     for (uint32_t i = 0; good && i < live.n_bays; i++)
-        good = map_part(fd, live.bay[i], BAY_BYTES, AT_BAYS + (uint64_t)i * BAY_BYTES);
+        if (has_pages(i))
+            good = map_part(fd, live.bay[i], BAY_BYTES, offset_of(i * TP_BAY_SLOTS));
     return good ? 0 : errno;
 }
 
@@ -315,22 +334,67 @@ void tp_live_open(void)
         add_bay_row(AT_BAYS + (uint64_t)i * BAY_BYTES);
     open_file();
     atomic_fetch_add_explicit(
-        &tp_account.totals.self_bytes, file.header.total_bytes, memory_order_relaxed);
+        &tp_account.totals.self_bytes, AT_BAYS, memory_order_relaxed);
 }
 
-/* Maps a further bay; the file is opened by name, and only if it is still ours. */
-static int extend(struct tp_counters *counters, uint64_t offset)
+/* Opens the file by name, only if it is still ours; below 0: minus an errno. */
+static int open_again(void)
 {
     int fd = open(live.path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0) return errno;
+    if (fd < 0) return -errno;
     struct stat status;
     int error = fstat(fd, &status) == 0 ? 0 : errno;
     if (!error && (status.st_dev != live.device || status.st_ino != live.inode))
         error = ENOENT;
-    if (!error) error = reserve(fd, offset, BAY_BYTES);
-    if (!error && !map_part(fd, counters, BAY_BYTES, offset)) error = errno;
+    if (error) close(fd);
+    return error ? -error : fd;
+}
+
+/* Maps further slots; 0 or an errno. */
+static int extend(struct tp_counters *counters, uint64_t offset, size_t bytes)
+{
+    int fd = open_again();
+    if (fd < 0) return -fd;
+    int error = reserve(fd, offset, bytes);
+    if (!error && !map_part(fd, counters, bytes, offset)) error = errno;
     close(fd);
     return error;
+}
+
+static void note_lost_counts(void)
+{
+    live.flags |= TP_FILE_LOST_COUNTS;
+    file.header.flags |= TP_FILE_LOST_COUNTS;
+}
+
+/*
+ * Anonymous pages take the place of the file's first, so that whoever walks over the
+ * slots meanwhile reads zeros: a hole in a full file system would be a SIGBUS.
+ */
+bool tp_host_release(struct tp_counters *counters, uint32_t first, uint32_t n)
+{
+    int saved = errno;
+    size_t bytes = n * sizeof(*counters);
+    bool good = mmap(counters, bytes, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED;
+    if (good) tp_os_no_huge(counters, bytes);
+    int fd = good && live.path[0] ? open_again() : -1;
+    if (fd >= 0) {
+        // Where the file system cannot, the file keeps its zeros.
+        fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+            (off_t)offset_of(first), (off_t)bytes);
+        close(fd);
+    }
+    errno = saved;
+    return good;
+}
+
+void tp_host_restore(struct tp_counters *counters, uint32_t first, uint32_t n)
+{
+    int saved = errno;
+    if (live.path[0] && extend(counters, offset_of(first), n * sizeof(*counters)))
+        note_lost_counts();
+    errno = saved;
 }
 
 void tp_host_bay(struct tp_counters *counters, uint32_t first)
@@ -342,9 +406,8 @@ void tp_host_bay(struct tp_counters *counters, uint32_t first)
     if (!file.header.n_regions) return;  // not opened yet
     uint64_t offset = AT_BAYS + (uint64_t)bay * BAY_BYTES;
     int saved = errno;
-    if (live.path[0] && extend(counters, offset)) {
-        live.flags |= TP_FILE_LOST_COUNTS;
-        file.header.flags |= TP_FILE_LOST_COUNTS;
+    if (live.path[0] && extend(counters, offset, BAY_BYTES)) {
+        note_lost_counts();
     } else if (!(live.flags & TP_FILE_LOST_COUNTS)) {
         add_bay_row(offset);
     }
@@ -403,12 +466,13 @@ void tp_host_thread_ended(
 
     struct tp_ended_record *record = &ended[n];
     record->slot = index;
-    record->tid = counters->tid;
     record->epoch = counters->epoch;
     record->started_ns = counters->started_ns;
     record->ended_ns = tp_os_now_ns();
     memcpy(record->name, counters->name, sizeof(record->name));
     memcpy(&record->sums, did, sizeof(record->sums));
+    // Last: a record without a thread is none.
+    __atomic_store_n(&record->tid, counters->tid, __ATOMIC_RELEASE);
 }
 
 /* ---- fork ---- */
@@ -434,15 +498,20 @@ void tp_live_forked(void)
     tp_boot_forked();
     if (had_file) {
         size_t totals = sizeof(struct tp_totals) + sizeof(tp_account.classes);
+        struct tp_walk walk = tp_pool_walk();
         privatise(&file, sizeof(file), sizeof(file));
-        privatise(&tp_account, sizeof(tp_account), totals);
         privatise(ended, sizeof(ended), 0);
         uint32_t slots = tp_pool_slots();
         for (uint32_t i = 0; i < live.n_bays; i++) {
             uint32_t used = slots - i * TP_BAY_SLOTS;
             if (used > TP_BAY_SLOTS) used = TP_BAY_SLOTS;
-            privatise(live.bay[i], BAY_BYTES, used * sizeof(struct tp_counters));
+            if (!tp_pool_is_gone(i))  // else it is private, and zero
+                privatise(live.bay[i], BAY_BYTES, used * sizeof(struct tp_counters));
         }
+        privatise(&tp_account, sizeof(tp_account), totals);
+        // The parent goes on: it may have folded slots while they were copied.
+        live.torn = live.torn || !tp_pool_walked(&walk);
+        if (live.torn) note_lost_counts();
     }
     atomic_store_explicit(&live.n_ended, 0, memory_order_relaxed);
     if (had_file) live.due = true;
@@ -450,8 +519,10 @@ void tp_live_forked(void)
     live.slow_paths = 0;
 
     uint64_t allocations = 0, frees = 0, bytes = 0;
-    for (uint32_t i = 0; i < tp_pool_slots(); i++) {
-        struct tp_sums sums = tp_counters_sums(tp_pool_slot(i));
+    struct tp_walk walk = tp_pool_walk();
+    const struct tp_counters *counters;
+    while ((counters = tp_pool_next(&walk))) {
+        struct tp_sums sums = tp_counters_sums(counters);
         allocations += sums.allocations;
         frees += sums.frees;
         bytes += sums.allocated_bytes - sums.freed_bytes;
@@ -490,6 +561,6 @@ struct tp_live_view tp_live_view(void)
         .command_bytes = file.rows[2].count,
         .ended = ended,
         .n_ended = n < ENDED ? n : ENDED,
-        .flags = live.path[0] ? 0 : live.flags,
+        .flags = live.path[0] && !live.torn ? 0 : live.flags,
         .file_bytes = live.path[0] ? file.header.total_bytes : 0 };
 }

@@ -10,6 +10,7 @@
 #ifndef TP_SHIM_OUTPUT_H
 #define TP_SHIM_OUTPUT_H
 
+#include "pool/counters.h"
 #include "shim/format.h"
 #include "shim/life.h"
 
@@ -55,6 +56,22 @@ struct tp_live_view {
     uint64_t file_bytes;  // of the live file; 0 without one
 };
 struct tp_live_view tp_live_view(void);
+
+/* frozen.c */
+
+/* The counters of all threads at one moment: those that hold something. */
+struct tp_frozen {
+    struct tp_counters *slots;
+    uint32_t n_slots;
+    uint32_t room;  // slots that `slots` could hold
+    struct tp_ended_record *ended;
+    uint64_t n_ended;
+    size_t bytes;  // of the memory that holds both
+};
+
+/* Fails: false, without memory, with nothing taken. Context: signal-safe. */
+bool tp_frozen_take(struct tp_frozen *out, const struct tp_live_view *view);
+void tp_frozen_drop(struct tp_frozen *frozen);
 
 /* dump.c */
 

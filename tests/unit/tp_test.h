@@ -23,12 +23,14 @@ enum { TEST_TEXT = 8192, TEST_ENDED = 64 };
 /* What host.c answers, and what it was told. Set before the first use of the pool. */
 extern struct test_host {
     struct tp_pool_options options;
-    int64_t to_sample;            // answer of tp_host_sample()
-    _Atomic(uint32_t) n_samples;  // questions, those of new threads included
-    _Atomic(uint32_t) n_ticks;    //
-    _Atomic(uint32_t) n_foreign;  // frees passed on
-    _Atomic(uint32_t) n_forked;   // children found by the pool itself
-    _Atomic(uint32_t) n_ended;    // threads
+    int64_t to_sample;             // answer of tp_host_sample()
+    _Atomic(uint32_t) n_samples;   // questions, those of new threads included
+    _Atomic(uint32_t) n_ticks;     //
+    _Atomic(uint32_t) n_foreign;   // frees passed on
+    _Atomic(uint32_t) n_forked;    // children found by the pool itself
+    _Atomic(uint32_t) n_ended;     // threads
+    _Atomic(uint32_t) n_released;  // slots that lost their pages
+    _Atomic(uint32_t) n_restored;  // and got them again
     struct tp_sums did[TEST_ENDED];
     uint32_t slot[TEST_ENDED];
 } test_host;
