@@ -195,6 +195,20 @@ static inline bool tp_count_down(int32_t *counter)
 }
 #endif
 
+/*
+ * Adds to a counter of entry points. In the shared slot threads without a heap count
+ * their calls without its lock: a call that fails must be counted even where the lock
+ * cannot be had.
+ */
+static inline void tp_count_of_call(
+    const struct tp_counters *counters, uint64_t *counter, uint64_t n)
+{
+    if (TP_UNLIKELY(counters->state == TP_SHARED))
+        __atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
+    else
+        tp_count_add(counter, n);
+}
+
 /* Reads a counter that another thread may be writing. */
 static inline uint64_t tp_count_read(const uint64_t *counter)
 {

@@ -234,21 +234,21 @@ struct tp_counters *tp_pool_counters(void)
 void tp_pool_count_call(enum tp_call entry)
 {
     struct tp_counters *counters = tp_pool_counters();
-    if (counters) tp_count_add(&counters->calls[entry], 1);
+    if (counters) tp_count_of_call(counters, &counters->calls[entry], 1);
 }
 
 void tp_pool_count_failure(enum tp_call entry)
 {
     struct tp_counters *counters = tp_pool_counters();
-    if (counters) tp_count_add(&counters->failed[entry], 1);
+    if (counters) tp_count_of_call(counters, &counters->failed[entry], 1);
 }
 
 void tp_pool_blame(enum tp_call entry)
 {
     struct tp_counters *counters = tp_pool_counters();
     if (!counters) return;
-    tp_count_add(&counters->failed[TP_CALL_MALLOC], (uint64_t)-1);
-    tp_count_add(&counters->failed[entry], 1);
+    tp_count_of_call(counters, &counters->failed[TP_CALL_MALLOC], (uint64_t)-1);
+    tp_count_of_call(counters, &counters->failed[entry], 1);
 }
 
 struct tp_counters *tp_pool_slot(uint32_t index)

@@ -86,13 +86,13 @@ static void *resize(void *p, size_t size, enum tp_call entry)
     if (p) {
         tp_pool_free(p);
         struct tp_counters *counters = tp_pool_counters();
-        if (counters) tp_count_add(&counters->realloc_freed, 1);
+        if (counters) tp_count_of_call(counters, &counters->realloc_freed, 1);
         return NULL;
     }
     void *to = tp_pool_alloc(size);
     if (!to) return failed(entry);
     struct tp_counters *counters = tp_pool_counters();
-    if (counters) tp_count_add(&counters->realloc_fresh, 1);
+    if (counters) tp_count_of_call(counters, &counters->realloc_fresh, 1);
     return to;
 }
 
