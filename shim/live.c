@@ -480,7 +480,7 @@ void tp_host_thread_ended(
 /* Puts private memory in the place of shared pages; the first `keep` bytes stay. */
 static void privatise(void *at, size_t bytes, size_t keep)
 {
-    char page[TP_PAGE];
+    static char page[TP_PAGE];  // a child has one thread, whose stack may be small
     char *copy = keep > sizeof(page) ? tp_os_map(keep) : page;
     if (copy) memcpy(copy, at, keep);
     void *fresh = mmap(at, bytes, PROT_READ | PROT_WRITE,
