@@ -167,10 +167,13 @@ TP_COLD void tp_park_put(struct tp_heap *heap);
 TP_COLD bool tp_park_steal(struct tp_heap *heap, unsigned c);
 
 /*
- * Collects one parked heap, in turn, and gives back pages of bays where nobody counts.
+ * Collects parked heaps, in turn, and gives back pages of bays where nobody counts.
  * Context: cold; try-lock, may do nothing.
  */
 TP_COLD void tp_park_collect(void);
+
+/* The same for all parked heaps and all bays: for malloc_trim(). */
+TP_COLD void tp_park_collect_all(void);
 
 /* Heap `index`; NULL when no thread ever had it. */
 struct tp_heap *tp_park_at(uint32_t index);

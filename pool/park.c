@@ -26,9 +26,11 @@
 
 enum {
     STEAL_MOST = 4,      // slabs taken from a parked heap at once
+    STEAL_LOOK = 8,      // parked heaps looked at for one that has any
     SHARED_TRIES = 100,  // then a signal handler must do without; each sleeps a bit
     KEEP = 128,          // parked heaps that are always allowed
     KEEP_SHARE = 8,      // and 1/8 of the heaps that threads have
+    COLLECT = 64,        // parked heaps collected by the ticks of all threads together
     TRIM_BAYS = 8,       // looked at by a tick, and by a thread that ends
     TRIM_WORTH = 16,     // bare slots of a bay that such a thread gives back at once
     SLOT_BYTES = sizeof(union tp_heap_room),
@@ -344,7 +346,7 @@ static void give_up_some(void)
 
 /* ---- taking and parking ---- */
 
-static struct tp_heap *next_in_turn(void)
+static struct tp_heap *next_parked(void)
 {
     uint32_t bays = n_bays(), bay = park.turn / TP_BAY_SLOTS;
     uint32_t from = UINT32_MAX << park.turn % TP_BAY_SLOTS;
@@ -354,6 +356,16 @@ static struct tp_heap *next_in_turn(void)
         if (!bits) continue;
         park.turn = bay * TP_BAY_SLOTS + (uint32_t)__builtin_ctz(bits);
         return tp_park_at(park.turn++);
+    }
+    return NULL;
+}
+
+/* The next parked heap that has slabs, among the next `most`; NULL: none has. */
+static struct tp_heap *next_in_turn(uint32_t most)
+{
+    for (uint32_t i = 0; i < most; i++) {
+        struct tp_heap *heap = next_parked();
+        if (!heap || heap->slabs) return heap;
     }
     return NULL;
 }
@@ -422,7 +434,7 @@ bool tp_park_steal(struct tp_heap *heap, unsigned c)
     if (!n_parked()) return false;
     if (!tp_lock_try(&park.lock)) return false;
     unsigned n = 0;
-    struct tp_heap *parked = next_in_turn();
+    struct tp_heap *parked = next_in_turn(STEAL_LOOK);
     if (parked) {
         // One class only: the rest is for the tick, which is in no hurry.
         tp_heap_collect_class(parked, c);
@@ -432,18 +444,33 @@ bool tp_park_steal(struct tp_heap *heap, unsigned c)
     return n > 0;
 }
 
+/* Needs: the lock. */
+static void collect(uint32_t looks)
+{
+    struct tp_heap *parked;
+    while (looks-- > 0 && (parked = next_in_turn(n_parked()))) {
+        tp_heap_collect(parked);
+        tp_heap_drop_spares(parked);
+        unstick(parked->index);
+    }
+    if (excess()) give_up_some();
+}
+
 void tp_park_collect(void)
 {
     if (tp_park_count() <= TP_BAY_SLOTS && !n_parked()) return;
     if (!tp_lock_try(&park.lock)) return;
-    struct tp_heap *parked = next_in_turn();
-    if (parked) {
-        tp_heap_collect(parked);
-        tp_heap_drop_spares(parked);
-        unstick(parked->index);
-        if (excess()) give_up_some();
-    }
+    // Every running thread ticks: together they look at the same number of heaps.
+    collect(COLLECT / (park.out + 1) + 1);
     trim(1);
+    tp_lock_leave(&park.lock);
+}
+
+void tp_park_collect_all(void)
+{
+    if (!tp_lock_try(&park.lock)) return;
+    collect(n_parked());
+    for (uint32_t bay = 0; bay < n_bays(); bay++) release_pages(bay);
     tp_lock_leave(&park.lock);
 }
 

@@ -301,7 +301,7 @@ bool tp_pool_trim(void)
     tp_heap_collect(heap);
     tp_heap_drop_spares(heap);
     tp_slow_leave(heap);
-    for (uint32_t n = tp_park_count(); n > 0; n--) tp_park_collect();
+    tp_park_collect_all();
     size_t purged = tp_depot_purge(0);
     return purged + tp_large_purge(true) > 0;
 }

@@ -16,11 +16,14 @@
  * case: at_once
  * arg: 10000 10000 0
  * expect: said.live_kb < 1024
+ * expect: said.resident_kb < 6000
+ * expect: last.self.memory_bytes < 2 << 20
  * expect: os.path.getsize(out + '/' + sorted(files)[1]) < 600000
  *
  * case: blocks_stay
  * arg: 10000 10000 2
  * expect: said.live_kb < 1024
+ * expect: last.self.memory_bytes < 2 << 20
  *
  * case: one_after_another
  * arg: 20000 8 0
