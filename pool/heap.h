@@ -151,6 +151,9 @@ TP_COLD void tp_fold_finish(void);
 
 /* park.c: bays, and the heaps of threads that ended. */
 
+/* Heaps that there may be, TP_BAYS * TP_BAY_SLOTS at most; for tests to lower. */
+extern uint32_t tp_park_most;
+
 /* Makes the first bay and the shared heap; false without memory. */
 TP_COLD bool tp_park_open(void);
 
@@ -187,7 +190,8 @@ uint32_t tp_park_gone(uint32_t bay);
 
 /*
  * The heap that threads without one share, entered under its lock; NULL when the
- * lock cannot be had: a signal handler stands on top of its holder.
+ * lock cannot be had: a signal handler stands on top of its holder, or of a slow path
+ * that the holder may be waiting for.
  */
 TP_COLD struct tp_heap *tp_park_enter_shared(void);
 TP_COLD void tp_park_leave_shared(struct tp_heap *heap);

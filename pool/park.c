@@ -55,7 +55,8 @@ static struct {
     uint32_t trim_turn;  // bay that the next tick begins with
     uint64_t epoch;      // as high as that of any slot that was folded
     struct tp_lock shared_lock;
-    char *bay[TP_BAYS];  // written before n_heaps covers it
+    _Atomic(uint32_t) shared_by;  // thread that holds it
+    char *bay[TP_BAYS];           // written before n_heaps covers it
     _Atomic(uint32_t) n_heaps;
     uint32_t shared;  // index of the shared heap
     uint32_t out;     // heaps that threads have; under the lock
@@ -64,6 +65,8 @@ static struct {
 TP_THREAD struct tp_heap *tp_heap_self = &tp_heap_none;
 struct tp_heap tp_heap_none;
 struct tp_heap tp_heap_gone;
+
+uint32_t tp_park_most = TP_BAYS * TP_BAY_SLOTS;
 
 /* ---- sets ---- */
 
@@ -161,7 +164,7 @@ static bool add_bay(uint32_t bay)
 static struct tp_heap *add_heap(void)
 {
     uint32_t n = atomic_load_explicit(&park.n_heaps, memory_order_relaxed);
-    if (n >= TP_BAYS * TP_BAY_SLOTS) return NULL;
+    if (n >= tp_park_most) return NULL;
     if (n == TP_SUM_SLOT) n += TP_SUM_SLOTS;
     if (n % TP_BAY_SLOTS == 0 && !add_bay(n / TP_BAY_SLOTS)) return NULL;
     char *bay = park.bay[n / TP_BAY_SLOTS];
@@ -415,17 +418,49 @@ void tp_park_put(struct tp_heap *heap)
     tp_lock_leave(&park.lock);
 }
 
+/* ---- the shared heap ---- */
+
+/*
+ * A thread without a heap waits for its turn. A handler on top of a slow path does so
+ * for a while only: who holds the lock may wait for what that slow path holds.
+ */
+static bool lock_shared(void)
+{
+    uint32_t self = tp_os_tid();
+    if (atomic_load_explicit(&park.shared_by, memory_order_relaxed) == self)
+        return false;
+    bool good = true;
+    if (!tp_heap_self->alive) {
+        tp_lock_enter(&park.shared_lock);
+    } else {
+        for (int i = 0; !(good = tp_lock_try(&park.shared_lock)) && i < SHARED_TRIES;
+             i++)
+            tp_os_pause();
+    }
+    if (good) atomic_store_explicit(&park.shared_by, self, memory_order_relaxed);
+    return good;
+}
+
+static void unlock_shared(void)
+{
+    atomic_store_explicit(&park.shared_by, 0, memory_order_relaxed);
+    tp_lock_leave(&park.shared_lock);
+}
+
 bool tp_park_begin_alone(void)
 {
     tp_lock_enter(&park.lock);
-    if (park.out <= 1 && tp_lock_try(&park.shared_lock)) return true;
+    if (park.out <= 1 && tp_lock_try(&park.shared_lock)) {
+        atomic_store_explicit(&park.shared_by, tp_os_tid(), memory_order_relaxed);
+        return true;
+    }
     tp_lock_leave(&park.lock);
     return false;
 }
 
 void tp_park_end_alone(void)
 {
-    tp_lock_leave(&park.shared_lock);
+    unlock_shared();
     tp_lock_leave(&park.lock);
 }
 
@@ -477,23 +512,20 @@ void tp_park_collect_all(void)
 struct tp_heap *tp_park_enter_shared(void)
 {
     struct tp_heap *shared = tp_park_at(park.shared);
-    for (int i = 0; shared && i < SHARED_TRIES; i++) {
-        if (tp_lock_try(&park.shared_lock)) return shared;
-        tp_os_pause();
-    }
-    return NULL;
+    return shared && lock_shared() ? shared : NULL;
 }
 
 void tp_park_leave_shared(struct tp_heap *heap)
 {
     (void)heap;
-    tp_lock_leave(&park.shared_lock);
+    unlock_shared();
 }
 
 void tp_park_forked(struct tp_heap *self, bool alone)
 {
     atomic_store_explicit(&park.lock.word, 0, memory_order_relaxed);
     atomic_store_explicit(&park.shared_lock.word, 0, memory_order_relaxed);
+    atomic_store_explicit(&park.shared_by, 0, memory_order_relaxed);
     park.out = self->alive ? 1 : 0;
     tp_fold_finish();
     if (alone) return;

@@ -166,6 +166,8 @@ static void epoch_of_a_slot_goes_on_after_it_was_folded(void **state)
 static void what_outlives_its_heap_moves_to_another(void **state)
 {
     (void)state;
+    tp_pool_trim();
+    uint64_t slabs = tp_account.classes[tp_class_of(ODD_SIZE)].slabs;
     struct tp_sums before = all_sums();
     start_crowd(CROWD, 2);
     end_crowd(CROWD);
@@ -180,7 +182,50 @@ static void what_outlives_its_heap_moves_to_another(void **state)
     assert_int_equal(after.allocations - before.allocations, CROWD * EACH);
     assert_int_equal(after.frees - before.frees, CROWD * EACH);
     tp_pool_trim();
-    assert_in_range(tp_account.classes[tp_class_of(ODD_SIZE)].slabs, 0, 1);
+    assert_in_range(tp_account.classes[tp_class_of(ODD_SIZE)].slabs, 0, slabs + 1);
+}
+
+static void *try_job(void *argument)
+{
+    struct job *job = argument;
+    tp_pool_free(tp_pool_alloc(1));
+    pthread_barrier_wait(&barrier);
+    for (unsigned i = 0; i < EACH * 100; i++) {
+        void *block = tp_pool_alloc(ODD_SIZE + i % EACH);
+        if (!block) job->keep++;
+        tp_pool_free(job->blocks[i % EACH]);
+        job->blocks[i % EACH] = block;
+    }
+    for (unsigned i = 0; i < EACH; i++) tp_pool_free(job->blocks[i]);
+    return NULL;
+}
+
+/* Must be first: it wants to see a park without heaps to spare. */
+static void threads_beyond_the_last_heap_share_one(void **state)
+{
+    (void)state;
+    enum { MANY = 300, HEAPS = 8 };
+    struct tp_sums before = all_sums();
+    uint32_t most = tp_park_most;
+    tp_park_most = HEAPS;
+    pthread_barrier_init(&barrier, NULL, MANY);
+    for (unsigned i = 0; i < MANY; i++)
+        assert_int_equal(
+            pthread_create(&jobs[i].thread, &small_stack, try_job, &jobs[i]), 0);
+    unsigned refused = 0;
+    for (unsigned i = 0; i < MANY; i++) {
+        pthread_join(jobs[i].thread, NULL);
+        refused += jobs[i].keep;
+    }
+    pthread_barrier_destroy(&barrier);
+    tp_park_most = most;
+    struct tp_sums after = all_sums();
+    assert_int_equal(refused, 0);
+    assert_int_equal(tp_pool_slots(), HEAPS);
+    assert_int_equal(after.allocations - before.allocations, MANY * (EACH * 100 + 1));
+    assert_int_equal(after.frees - before.frees, MANY * (EACH * 100 + 1));
+    assert_true(tp_counters_sums(tp_pool_slot(0)).allocations > 0);
+    memset(jobs, 0, sizeof(jobs));
 }
 
 /* ---- sums while slots are folded ---- */
@@ -281,6 +326,7 @@ static void fold_is_exact_at_every_instruction(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(threads_beyond_the_last_heap_share_one),
         cmocka_unit_test(crowd_leaves_its_figures_and_few_slots),
         cmocka_unit_test(next_crowd_uses_the_same_slots),
         cmocka_unit_test(epoch_of_a_slot_goes_on_after_it_was_folded),
