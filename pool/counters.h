@@ -32,9 +32,13 @@ enum tp_call {  // entry points that may fail or that count themselves
     TP_CALLS,
 };
 
-enum { TP_BAY_SLOTS = 32 };  // blocks of counters that come into being together
+enum {
+    TP_BAY_SLOTS = 32,  // blocks of counters that come into being together
+    TP_SUM_SLOT = 30,   // this one or the next: what folded slots counted; see fold.c
+    TP_SUM_SLOTS = 2,
+};
 
-enum tp_slot_use { TP_UNUSED, TP_RUNNING, TP_PARKED, TP_SHARED };
+enum tp_slot_use { TP_UNUSED, TP_RUNNING, TP_PARKED, TP_SHARED, TP_FOLDED };
 
 struct tp_sums {  // a thread's figures
     uint64_t allocations;
@@ -129,8 +133,9 @@ struct tp_totals {
     _Atomic(uint64_t) self_bytes;
     _Atomic(uint64_t) purged_bytes;
     _Atomic(uint64_t) ended;
+    _Atomic(uint64_t) folded;     // which slots count: see tp_fold_of()
     _Atomic(uint64_t) disturbed;  // times the shared heap counted: no thread's doing
-    uint8_t reserved[56];
+    uint8_t reserved[48];
 };
 
 /*
@@ -190,6 +195,20 @@ static inline bool tp_count_down(int32_t *counter)
 }
 #endif
 
+/*
+ * Adds to a counter of entry points. In the shared slot threads without a heap count
+ * their calls without its lock: a call that fails must be counted even where the lock
+ * cannot be had.
+ */
+static inline void tp_count_of_call(
+    const struct tp_counters *counters, uint64_t *counter, uint64_t n)
+{
+    if (TP_UNLIKELY(counters->state == TP_SHARED))
+        __atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
+    else
+        tp_count_add(counter, n);
+}
+
 /* Reads a counter that another thread may be writing. */
 static inline uint64_t tp_count_read(const uint64_t *counter)
 {
@@ -203,6 +222,29 @@ static inline unsigned tp_bucket_of(uint64_t ticks)
     unsigned log = tp_log2(ticks);
     unsigned bucket = 4 * (log - 1) + (unsigned)((ticks >> (log - 2)) & 3);
     return bucket < TP_BUCKETS ? bucket : TP_BUCKETS - 1;
+}
+
+/* What tp_totals.folded says. */
+struct tp_fold {
+    uint32_t first;  // slots first .. first + n - 1 do not count
+    uint32_t n;
+    uint32_t
+        sums;  // the slot that holds the sums of folded ones; its twin does not count
+};
+
+/* Mirrors the format: see tp_totals_record there. */
+static inline struct tp_fold tp_fold_of(uint64_t word)
+{
+    return (struct tp_fold){ .first = word & 0xffff,
+        .n = word >> 16 & 0xffff,
+        .sums = TP_SUM_SLOT + (uint32_t)(word >> 32 & 1) };
+}
+
+/* True when slot `index` counts. */
+static inline bool tp_fold_counts(struct tp_fold fold, uint32_t index)
+{
+    bool is_sums = index - TP_SUM_SLOT < TP_SUM_SLOTS;
+    return is_sums ? index == fold.sums : index - fold.first >= fold.n;
 }
 
 /* Fills in the class sizes. Context: once, before anything counts. */

@@ -68,6 +68,35 @@ static size_t run_bytes(unsigned order)
     return (size_t)TP_GRANULE << order;
 }
 
+/* A run without pages, for later; with the last of an area all of them go. */
+static void push_clean(struct tp_slab *slab)
+{
+    push(&depot.clean[slab->order], slab);
+    struct tp_slab *first = tp_fallow_cleaned(slab);
+    if (!first) return;
+    for (size_t i = 0; i < tp_fallow_granules(); i += (size_t)1 << first[i].order)
+        unlink(&depot.clean[first[i].order], &first[i]);
+    tp_fallow_begin(first);
+}
+
+/* A run from an area that lay fallow; the rest of it is cut into clean runs. */
+static struct tp_slab *take_fallow(unsigned order)
+{
+    struct tp_slab *first = tp_fallow_end();
+    if (!first) return NULL;
+    size_t granules = tp_fallow_granules();
+    for (size_t i = (size_t)1 << order, step; i < granules; i += step) {
+        unsigned most = (unsigned)__builtin_ctzll(i);
+        first[i].order = (uint8_t)(most < TP_ORDERS ? most : TP_ORDERS - 1);
+        first[i].fresh = true;
+        step = (size_t)1 << first[i].order;
+        push_clean(&first[i]);
+    }
+    first->order = (uint8_t)order;
+    first->fresh = true;
+    return first;
+}
+
 static void open_once(void)
 {
     if (depot.low) return;
@@ -136,7 +165,7 @@ static struct tp_slab *cut(unsigned order)
         unsigned granule = (unsigned)((uintptr_t)depot.low >> TP_GRANULE_SHIFT);
         skipped->order = (uint8_t)__builtin_ctz(granule);
         skipped->fresh = true;
-        push(&depot.clean[skipped->order], skipped);
+        push_clean(skipped);
         depot.low += run_bytes(skipped->order);
     }
     depot.low = start + bytes;
@@ -172,7 +201,8 @@ struct tp_slab *tp_depot_take(unsigned order)
         change_idle(-(int64_t)run_bytes(order));
     } else if ((slab = depot.clean[order].newest)) {
         unlink(&depot.clean[order], slab);
-    } else {
+        tp_fallow_taken(slab);
+    } else if (!(slab = take_fallow(order))) {
         slab = cut(order);
     }
     if (slab) {
@@ -205,7 +235,7 @@ static size_t purge_batch(unsigned order, uint64_t before, unsigned most)
         batch[i]->fresh = tp_os_purge(tp_slab_start(batch[i]), run_bytes(order));
 
     tp_lock_enter(&depot.lock);
-    for (unsigned i = 0; i < n; i++) push(&depot.clean[order], batch[i]);
+    for (unsigned i = 0; i < n; i++) push_clean(batch[i]);
     tp_lock_leave(&depot.lock);
     atomic_fetch_add_explicit(
         &tp_account.totals.purged_bytes, n * run_bytes(order), memory_order_relaxed);
@@ -288,5 +318,6 @@ void tp_depot_forked(bool alone)
         depot.dirty[order] = (struct list){ NULL, NULL };
         depot.clean[order] = (struct list){ NULL, NULL };
     }
+    tp_fallow_forked();
     depot.idle = 0;
 }

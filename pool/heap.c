@@ -265,6 +265,7 @@ static bool refill_from_depot(struct tp_heap *heap, unsigned c)
                 tp_check_forget(tp_slab_start(slab), (size_t)TP_GRANULE << slab->order);
             tp_slab_set_owner(slab, (uintptr_t)heap | tp_heap_watch);
             enlist(heap, slab);
+            heap->slabs++;
             struct tp_class_count *count = &tp_account.classes[c];
             atomic_fetch_add_explicit(&count->slabs, 1, memory_order_relaxed);
             atomic_fetch_add_explicit(&count->slab_bytes,
@@ -319,6 +320,7 @@ static void release(struct tp_heap *heap, struct tp_slab *slab)
 {
     no_longer_spare(heap, slab);
     delist(heap, slab);
+    heap->slabs--;
     struct tp_class_count *count = &tp_account.classes[slab->class];
     atomic_fetch_sub_explicit(&count->slabs, 1, memory_order_relaxed);
     atomic_fetch_sub_explicit(
@@ -413,18 +415,37 @@ void tp_heap_drop_spares(struct tp_heap *heap)
     }
 }
 
+/* Needs: a slab on `heap`'s shelf that no stranger is about to tell of. */
+static void hand_over(struct tp_heap *heap, struct tp_slab *slab, struct tp_heap *heir)
+{
+    no_longer_spare(heap, slab);
+    delist(heap, slab);
+    heap->slabs--;
+    set_owner(heir, slab, false);
+    enlist(heir, slab);
+    heir->slabs++;
+}
+
 unsigned tp_heap_steal(
     struct tp_heap *heap, struct tp_heap *parked, unsigned c, unsigned most)
 {
     unsigned n = 0;
-    while (n < most && parked->shelf[c]) {
-        struct tp_slab *slab = parked->shelf[c];
-        if (slab->awaited) break;
-        no_longer_spare(parked, slab);
-        delist(parked, slab);
-        set_owner(heap, slab, false);
-        enlist(heap, slab);
+    while (n < most && parked->shelf[c] && !parked->shelf[c]->awaited) {
+        hand_over(parked, parked->shelf[c], heap);
         n++;
     }
     return n;
+}
+
+void tp_heap_bequeath(struct tp_heap *heap, struct tp_heap *heir)
+{
+    for (unsigned c = 0; c < TP_CLASSES; c++) {
+        struct tp_slab *slab = heap->shelf[c];
+        struct tp_slab *last = slab ? slab->prev : NULL;
+        while (slab) {
+            struct tp_slab *next = slab == last ? NULL : slab->next;
+            if (!slab->awaited) hand_over(heap, slab, heir);
+            slab = next;
+        }
+    }
 }

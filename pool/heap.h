@@ -20,7 +20,10 @@
  *   - a slab with something to hand out is on shelf[c] (a ring, the slab in use
  *     first); one without is TP_SLAB_FULL, on no list, and its `remote` rings;
  *   - only the owner touches any of it, except `callers`; the owner of a parked heap
- *     is whoever holds the lock of park.c.
+ *     is whoever holds the lock of park.c;
+ *   - who pushes to `callers` has taken the ring from one of the heap's full slabs, and
+ *     no slab leaves before its ring is answered: a heap without slabs is nobody's
+ *     business but its owner's, and its pages may go.
  *
  * Knows nothing of: files, samples, signals.
  */
@@ -53,11 +56,11 @@ struct tp_heap {
     uintptr_t outer;                    // of a shared heap: what tp_slow_end() wants
     int64_t to_sample;                  // bytes until the next sample
     uint64_t next_tick;                 // cycle counter
-    uint32_t index;          // slot: its place in the bays, and in the live file
-    uint8_t rounds;          // of thread destructors seen
-    bool alive;              // false: the placeholders of threads without a heap
-    bool shared;             // used by many threads, under a lock
-    struct tp_heap *parked;  // next parked heap
+    uint32_t index;  // slot: its place in the bays, and in the live file
+    uint32_t slabs;  // owned, full ones included
+    uint8_t rounds;  // of thread destructors seen
+    bool alive;      // false: the placeholders of threads without a heap
+    bool shared;     // used by many threads, under a lock
 };
 static_assert(sizeof(struct tp_heap) <= 2048, "two to a page");
 
@@ -129,24 +132,52 @@ TP_COLD void tp_heap_drop_spares(struct tp_heap *heap);
 TP_COLD unsigned tp_heap_steal(
     struct tp_heap *heap, struct tp_heap *parked, unsigned c, unsigned most);
 
+/*
+ * Moves what slabs it can from one heap to another: all but full ones, and those that
+ * a stranger is about to put on the list of callers. Context: the owner of both.
+ */
+TP_COLD void tp_heap_bequeath(struct tp_heap *heap, struct tp_heap *heir);
+
+/* fold.c: the figures of slots that are given up. */
+
+/*
+ * Adds what slots first .. first + n - 1 counted to the sums of folded slots, and sets
+ * them to zero. Needs: nobody counts in them; n <= TP_BAY_SLOTS, in one bay; the
+ * park's lock. Exact at every instant for whoever reads the live file.
+ */
+TP_COLD void tp_fold_slots(uint32_t first, uint32_t n);
+
+/* Ends what tp_fold_slots() had begun in a thread that a fork has left behind. */
+TP_COLD void tp_fold_finish(void);
+
 /* park.c: bays, and the heaps of threads that ended. */
+
+/* Heaps that there may be, TP_BAYS * TP_BAY_SLOTS at most; for tests to lower. */
+extern uint32_t tp_park_most;
 
 /* Makes the first bay and the shared heap; false without memory. */
 TP_COLD bool tp_park_open(void);
 
-/* A heap for a new thread: a parked one, else a new one; NULL when there is none. */
+/*
+ * A heap for a new thread: a parked one, else one that was given up or is new; NULL
+ * when there is none.
+ */
 TP_COLD struct tp_heap *tp_park_take(void);
 
-/* Parks the heap of a thread that ends. */
+/* Parks the heap of a thread that ends; gives up some, when many are parked. */
 TP_COLD void tp_park_put(struct tp_heap *heap);
 
 /* Takes slabs of class `c` from some parked heap; true when it got any. */
 TP_COLD bool tp_park_steal(struct tp_heap *heap, unsigned c);
 
 /*
- * Collects one parked heap, in turn. Context: cold; try-lock, may do nothing.
+ * Collects parked heaps, in turn, and gives back pages of bays where nobody counts.
+ * Context: cold; try-lock, may do nothing.
  */
 TP_COLD void tp_park_collect(void);
+
+/* The same for all parked heaps and all bays: for malloc_trim(). */
+TP_COLD void tp_park_collect_all(void);
 
 /* Heap `index`; NULL when no thread ever had it. */
 struct tp_heap *tp_park_at(uint32_t index);
@@ -154,9 +185,14 @@ struct tp_heap *tp_park_at(uint32_t index);
 /* Heaps ever made: indexes 0 .. n - 1; 0 is the shared one. */
 uint32_t tp_park_count(void);
 
+/* Bits of `bay`: slots that hold nothing but zeros; and of these, those without pages. */
+uint32_t tp_park_bare(uint32_t bay);
+uint32_t tp_park_gone(uint32_t bay);
+
 /*
  * The heap that threads without one share, entered under its lock; NULL when the
- * lock cannot be had: a signal handler stands on top of its holder.
+ * lock cannot be had: a signal handler stands on top of its holder, or of a slow path
+ * that the holder may be waiting for.
  */
 TP_COLD struct tp_heap *tp_park_enter_shared(void);
 TP_COLD void tp_park_leave_shared(struct tp_heap *heap);

@@ -31,6 +31,15 @@ void tp_host_started(void);
 void tp_host_bay(struct tp_counters *counters, uint32_t first);
 
 /*
+ * Slots first .. first + n - 1 of one bay, whole pages, are all zero and nobody counts
+ * there: gives the pages back, without a moment at which they cannot be read. False:
+ * they stay. The second is called before such slots are used again.
+ * Context: under the park's lock.
+ */
+bool tp_host_release(struct tp_counters *counters, uint32_t first, uint32_t n);
+void tp_host_restore(struct tp_counters *counters, uint32_t first, uint32_t n);
+
+/*
  * The block at `p` holds the byte that the sampler waits for; p is NULL when a thread
  * begins. Returns the bytes to the thread's next sample. Context: cold.
  */

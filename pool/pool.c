@@ -247,21 +247,21 @@ struct tp_counters *tp_pool_counters(void)
 void tp_pool_count_call(enum tp_call entry)
 {
     struct tp_counters *counters = tp_pool_counters();
-    if (counters) tp_count_add(&counters->calls[entry], 1);
+    if (counters) tp_count_of_call(counters, &counters->calls[entry], 1);
 }
 
 void tp_pool_count_failure(enum tp_call entry)
 {
     struct tp_counters *counters = tp_pool_counters();
-    if (counters) tp_count_add(&counters->failed[entry], 1);
+    if (counters) tp_count_of_call(counters, &counters->failed[entry], 1);
 }
 
 void tp_pool_blame(enum tp_call entry)
 {
     struct tp_counters *counters = tp_pool_counters();
     if (!counters) return;
-    tp_count_add(&counters->failed[TP_CALL_MALLOC], (uint64_t)-1);
-    tp_count_add(&counters->failed[entry], 1);
+    tp_count_of_call(counters, &counters->failed[TP_CALL_MALLOC], (uint64_t)-1);
+    tp_count_of_call(counters, &counters->failed[entry], 1);
 }
 
 struct tp_counters *tp_pool_slot(uint32_t index)
@@ -275,6 +275,37 @@ uint32_t tp_pool_slots(void)
     return tp_park_count();
 }
 
+struct tp_walk tp_pool_walk(void)
+{
+    return (struct tp_walk){ .folded = atomic_load_explicit(
+                                 &tp_account.totals.folded, memory_order_acquire) };
+}
+
+const struct tp_counters *tp_pool_next(struct tp_walk *walk)
+{
+    uint32_t slots = tp_park_count();
+    struct tp_fold fold = tp_fold_of(walk->folded);
+    while (walk->next < slots) {
+        uint32_t i = walk->index = walk->next++;
+        bool bare = tp_park_bare(i / TP_BAY_SLOTS) >> i % TP_BAY_SLOTS & 1;
+        if (!bare && tp_fold_counts(fold, i)) return tp_heap_counters(tp_park_at(i));
+    }
+    return NULL;
+}
+
+bool tp_pool_walked(const struct tp_walk *walk)
+{
+    // See fold.c.
+    atomic_thread_fence(memory_order_acquire);
+    return atomic_load_explicit(&tp_account.totals.folded, memory_order_relaxed) ==
+        walk->folded;
+}
+
+bool tp_pool_is_gone(uint32_t bay)
+{
+    return tp_park_gone(bay) == UINT32_MAX;
+}
+
 bool tp_pool_trim(void)
 {
     struct tp_heap *heap = tp_slow_enter();
@@ -284,7 +315,7 @@ bool tp_pool_trim(void)
     tp_heap_drop_spares(heap);
     tp_slow_leave(heap);
     uintptr_t outer = tp_slow_begin();
-    for (uint32_t n = tp_park_count(); n > 0; n--) tp_park_collect();
+    tp_park_collect_all();
     size_t purged = tp_depot_purge(0) + tp_large_purge(true);
     tp_slow_end(outer);
     return purged > 0;

@@ -68,6 +68,23 @@ struct tp_counters *tp_pool_slot(uint32_t index);
 uint32_t tp_pool_slots(void);
 
 /*
+ * A walk over the slots that count, in order: for sums of all threads. When one walk
+ * has ended, or several with the same `folded`, tp_pool_walked() tells whether no slot
+ * was folded meanwhile; else the sums are to be taken again. Context: anywhere.
+ */
+struct tp_walk {
+    uint64_t folded;  // tp_totals.folded when it began
+    uint32_t next;    // slot
+    uint32_t index;   // of the slot returned last
+};
+struct tp_walk tp_pool_walk(void);
+const struct tp_counters *tp_pool_next(struct tp_walk *walk);  // NULL: no more
+bool tp_pool_walked(const struct tp_walk *walk);
+
+/* True when no slot of `bay` has pages: nobody counts there. */
+bool tp_pool_is_gone(uint32_t bay);
+
+/*
  * Opens the pool, once; every other function does so by itself. False while the
  * opening thread is still at it, or without memory.
  */

@@ -16,7 +16,7 @@
 static void count_resized(struct tp_heap *heap, size_t size, size_t old, size_t now)
 {
     struct tp_counters *counters = tp_heap_counters(heap);
-    tp_count_add(&counters->realloc_in_place, 1);
+    tp_count_of_call(counters, &counters->realloc_in_place, 1);
     if (now > old) {
         size_t more = size > old ? size - old : 0;
         tp_count_add(&counters->taken[TP_LARGE_CLASS].requested_bytes, more);
@@ -52,7 +52,7 @@ static bool resize_large(void *p, size_t size, size_t old)
 static void count_moved(void)
 {
     struct tp_counters *counters = tp_pool_counters();
-    if (counters) tp_count_add(&counters->realloc_moved, 1);
+    if (counters) tp_count_of_call(counters, &counters->realloc_moved, 1);
 }
 
 /* A block that could not be made smaller is large enough as it is. */
@@ -60,8 +60,8 @@ static void *keep(void *p)
 {
     struct tp_counters *counters = tp_pool_counters();
     if (counters) {
-        tp_count_add(&counters->failed[TP_CALL_MALLOC], (uint64_t)-1);
-        tp_count_add(&counters->realloc_in_place, 1);
+        tp_count_of_call(counters, &counters->failed[TP_CALL_MALLOC], (uint64_t)-1);
+        tp_count_of_call(counters, &counters->realloc_in_place, 1);
     }
     return p;
 }
@@ -116,7 +116,7 @@ static void *bring_home(void *p, size_t size)
     memcpy(to, p, size < old ? size : old);
     tp_host_foreign_free(p);
     struct tp_counters *counters = tp_pool_counters();
-    if (counters) tp_count_add(&counters->realloc_fresh, 1);
+    if (counters) tp_count_of_call(counters, &counters->realloc_fresh, 1);
     return to;
 }
 
@@ -143,7 +143,7 @@ void *tp_pool_realloc(void *p, size_t size, enum tp_call entry)
     if (size > old || (size < old / 2 && tp_class_of(size) != slab->class))
         return copy_over(p, size, old);
     struct tp_counters *counters = tp_pool_counters();
-    if (counters) tp_count_add(&counters->realloc_in_place, 1);
+    if (counters) tp_count_of_call(counters, &counters->realloc_in_place, 1);
     return p;
 }
 

@@ -204,6 +204,27 @@ void tp_depot_forked(bool alone);
 /* Forks survived; a remote list from before the last one is not to be followed. */
 extern uint32_t tp_fork_era;
 
+/* fallow.c: areas, the granules of one page of descriptors. Under the depot's lock. */
+
+/* Granules of an area. */
+size_t tp_fallow_granules(void);
+
+/*
+ * A run has become clean; its area's first descriptor when it was the last there: its
+ * runs then leave all lists, and tp_fallow_begin() gives the descriptors' page back.
+ */
+struct tp_slab *tp_fallow_cleaned(const struct tp_slab *slab);
+void tp_fallow_begin(struct tp_slab *first);
+
+/* A clean run is about to be used. */
+void tp_fallow_taken(const struct tp_slab *slab);
+
+/* The first descriptor, all zero, of an area that is fallow no more; NULL: none was. */
+struct tp_slab *tp_fallow_end(void);
+
+/* In a forked child that forgets its lists; see tp_depot_forked(). */
+void tp_fallow_forked(void);
+
 /* large.c: the door to the private jemalloc. */
 
 /* A block of at least `bytes`, aligned to `align` (a power of two; 0: 16). */

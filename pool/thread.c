@@ -40,6 +40,7 @@ static void end(struct tp_heap *heap)
 {
     uint64_t begin = tp_os_ticks();
     uintptr_t outer = tp_slow_begin();
+    uint32_t index = heap->index;  // once parked, the heap may be anyone's
     struct tp_counters *counters = tp_heap_counters(heap);
     tp_heap_self = &tp_heap_gone;
     tp_os_thread_name(counters->name);
@@ -55,7 +56,7 @@ static void end(struct tp_heap *heap)
         now.remote_frees - base->remote_frees,
     };
     tp_peak_detach(counters);
-    tp_host_thread_ended(counters, heap->index, &did);
+    tp_host_thread_ended(counters, index, &did);
     counters->base[(counters->epoch + 1) & 1] = now;
     // One store takes the figures from the running thread to its record.
     __atomic_store_n(&counters->epoch, counters->epoch + 1, __ATOMIC_RELEASE);
@@ -65,7 +66,7 @@ static void end(struct tp_heap *heap)
     // Last: until here the thread may be inside shared lists, which a fork must know.
     atomic_fetch_sub_explicit(&tp_account.totals.running, 1, memory_order_release);
     tp_slow_end(outer);
-    tp_latency_record(TP_OP_THREAD_END, heap->index, tp_os_ticks() - begin);
+    tp_latency_record(TP_OP_THREAD_END, index, tp_os_ticks() - begin);
 }
 
 static void on_destructor(void *data)

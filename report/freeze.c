@@ -68,12 +68,50 @@ static bool is_latencies(const struct tp_region *row)
         row->record_bytes >= offsetof(struct tp_latency_record, buckets);
 }
 
+/* Copies the slots that count and hold something. `index`: of the first, and on. */
+static void copy_slots(unsigned char *to, const struct tp_image *image,
+    struct tp_region *row, const struct tp_dump *dump, uint64_t *index)
+{
+    uint64_t n = 0;
+    size_t bytes = row->record_bytes;
+    for (uint64_t i = 0; i < row->count; i++, (*index)++) {
+        const unsigned char *slot = record_at(image, row, i);
+        if (!tp_slot_counts(dump->totals.folded, *index) || all_zero(slot, bytes))
+            continue;
+        memcpy(to + n++ * bytes, slot, bytes);
+    }
+    row->count = n;
+}
+
+/* Slots get new numbers: what ended says so by itself from now on. */
+static void copy_ended(unsigned char *to, const struct tp_image *image,
+    struct tp_region *row, const struct tp_dump *dump)
+{
+    uint64_t n = 0;
+    size_t bytes = row->record_bytes;
+    for (uint64_t i = 0; i < row->count; i++) {
+        struct tp_ended_record record;
+        memcpy(&record, record_at(image, row, i), sizeof(record));
+        if (!tp_ended_counts(dump, &record)) continue;
+        memcpy(to + n * bytes, record_at(image, row, i), bytes);
+        record.slot = (uint32_t)TP_ENDED_FOR_GOOD;
+        memcpy(to + n++ * bytes, &record, sizeof(record));
+    }
+    row->count = n;
+}
+
 /* Copies what a dump needs of `row` and returns how many bytes that is. */
-static uint64_t copy_used(
-    unsigned char *to, const struct tp_image *image, struct tp_region *row)
+static uint64_t copy_used(unsigned char *to, const struct tp_image *image,
+    struct tp_region *row, const struct tp_dump *dump, uint64_t *index)
 {
     if (is_latencies(row)) {
         copy_latencies(to, image, row);
+    } else if (row->kind == TP_REGION_THREADS &&
+        row->record_bytes >= sizeof(struct tp_thread_slot)) {
+        copy_slots(to, image, row, dump, index);
+    } else if (row->kind == TP_REGION_ENDED &&
+        row->record_bytes >= sizeof(struct tp_ended_record)) {
+        copy_ended(to, image, row, dump);
     } else {
         row->count = used_records(image, row);
         memcpy(to, record_at(image, row, 0), (size_t)(row->count * row->record_bytes));
@@ -110,14 +148,14 @@ bool tp_image_layout(struct tp_image *out, const struct tp_image *live,
     if (!out->bytes) return tp_error_set(error, "out of memory");
 
     uint32_t n_rows = 0;
-    uint64_t budget = live->n_bytes;
+    uint64_t budget = live->n_bytes, index = 0;
     for (uint32_t i = 0; i < dump->header.n_regions; i++) {
-        struct tp_region row;
-        if (!tp_image_row(&row, live, i)) continue;
+        struct tp_region row = tp_image_row(live, i);
+        if (!tp_image_holds(live, &row)) continue;
         uint64_t most = row.count * row.record_bytes;
         if (most > budget) continue;
         budget -= most;
-        uint64_t n = copy_used(out->bytes + used, live, &row);
+        uint64_t n = copy_used(out->bytes + used, live, &row, dump, &index);
         row.offset = used;
         memcpy(out->bytes + header_bytes + n_rows++ * sizeof(row), &row, sizeof(row));
         used = (used + (size_t)n + 7) & ~(size_t)7;

@@ -7,14 +7,6 @@
  * short, damaged, hostile, or under the hands of a running program; only the copy
  * counts, and it does not change.
  *
- * A live file changes while it is copied. Within a slot frees stand before allocations
- * and are read first, but a block may be counted in one slot and freed in another. Where
- * a size class then shows more frees than allocations, the allocations alone are read
- * again: they are younger than every free seen, so no difference stays negative. Reading
- * all of them again always would show too much: thousands of blocks come between the two
- * copies. The epochs and bases of the first copy decide which thread did what. The ended
- * records are read again too: one that the first copy's epoch covers was complete then.
- *
  * Holds always:
  *   - the rows of a dump cover together no more bytes than the dump has, so that
  *     overlapping rows cannot make the reader allocate more than the file warrants;
@@ -36,6 +28,7 @@ enum {
     GROWTH = 512 * 1024,       // of a live file while it is read; its end is a hole
     DUMP_BYTES_MAX = 1 << 30,  // far above 100 000 threads
     DUMPS_MAX = 1 << 18,       // a dump in memory may be larger than the smallest file
+    SETTLE_TRIES = 1000,       // copies of a live file, until one is of one moment
 };
 
 /* A dump's copy while it is taken apart. */
@@ -51,8 +44,7 @@ struct cursor {
 
 /* ---- reading bytes ----------------------------------------------------------- */
 
-/* Reads up to n bytes at `offset`; returns how many, less only at the end or an error. */
-static size_t read_at(int fd, void *to, size_t n, uint64_t offset)
+size_t tp_image_read(int fd, void *to, size_t n, uint64_t offset)
 {
     size_t done = 0;
     while (done < n) {
@@ -133,7 +125,7 @@ static bool check_header(const struct cursor *cursor,
     return true;
 }
 
-static struct tp_region row_at(const struct tp_image *image, uint32_t i)
+struct tp_region tp_image_row(const struct tp_image *image, uint32_t i)
 {
     struct tp_file_header header;
     memcpy(&header, image->bytes, sizeof(header));
@@ -143,8 +135,7 @@ static struct tp_region row_at(const struct tp_image *image, uint32_t i)
     return row;
 }
 
-/* True when the records of `row` lie inside the image. */
-static bool row_fits(const struct tp_image *image, const struct tp_region *row)
+bool tp_image_holds(const struct tp_image *image, const struct tp_region *row)
 {
     uint64_t bytes;
     if (row->offset % 8 != 0 || row->offset > image->n_bytes || row->record_bytes == 0)
@@ -152,12 +143,6 @@ static bool row_fits(const struct tp_image *image, const struct tp_region *row)
     if (__builtin_mul_overflow(row->count, (uint64_t)row->record_bytes, &bytes))
         return false;
     return bytes <= image->n_bytes - row->offset;
-}
-
-bool tp_image_row(struct tp_region *out_row, const struct tp_image *image, uint32_t i)
-{
-    *out_row = row_at(image, i);
-    return row_fits(image, out_row);
 }
 
 /* ---- records ----------------------------------------------------------------- */
@@ -302,8 +287,8 @@ static bool parse_image(struct cursor *cursor, struct tp_dump *dump)
     cursor->budget = cursor->image.n_bytes;
     bool have_process = false;
     for (uint32_t i = 0; i < dump->header.n_regions; i++) {
-        struct tp_region row = row_at(&cursor->image, i);
-        bool fits = row_fits(&cursor->image, &row);
+        struct tp_region row = tp_image_row(&cursor->image, i);
+        bool fits = tp_image_holds(&cursor->image, &row);
         uint64_t bytes = fits ? row.count * row.record_bytes : 0;
         if (!fits || bytes > cursor->budget) {
             if (cursor->live) continue;
@@ -318,6 +303,7 @@ static bool parse_image(struct cursor *cursor, struct tp_dump *dump)
         damaged(cursor, "it names no process");
         goto fail;
     }
+    tp_dump_leave_out_folded(dump);
     terminate_names(dump);
     look_at_process(dump, cursor->gone);
     return true;
@@ -326,81 +312,36 @@ fail:
     return false;
 }
 
-/* ---- live files -------------------------------------------------------------- */
+/* ---- copies ---------------------------------------------------------------- */
 
-/* What a live file's slots add up to: blocks by class, then bytes of large ones. */
-enum { BALANCES = TP_FORMAT_CLASSES + 1 };
-
-static struct tp_thread_slot slot_at(
-    const struct tp_image *image, const struct tp_region *row, uint64_t i)
-{
-    struct tp_thread_slot slot;
-    memcpy(&slot, image->bytes + row->offset + i * row->record_bytes, sizeof(slot));
-    return slot;
-}
-
-static bool is_slots(const struct tp_image *image, const struct tp_region *row)
-{
-    return row->kind == TP_REGION_THREADS && row_fits(image, row) &&
-        row->record_bytes >= sizeof(struct tp_thread_slot);
-}
-
-/* Says for which balances the copy has more frees than allocations. */
-static bool find_debts(
-    bool debts[BALANCES], const struct tp_image *image, uint32_t n_rows)
-{
-    uint64_t balance[BALANCES] = { 0 };
-    bool any = false;
-    for (uint32_t r = 0; r < n_rows; r++) {
-        struct tp_region row = row_at(image, r);
-        for (uint64_t i = 0; is_slots(image, &row) && i < row.count; i++) {
-            struct tp_thread_slot slot = slot_at(image, &row, i);
-            for (size_t c = 0; c < TP_FORMAT_CLASSES; c++)
-                balance[c] += slot.taken[c].allocations - slot.frees[c];
-            balance[TP_FORMAT_CLASSES] +=
-                slot.large_allocated_bytes - slot.large_freed_bytes;
-        }
-    }
-    for (size_t c = 0; c < BALANCES; c++) {
-        debts[c] = (int64_t)balance[c] < 0;
-        any = any || debts[c];
-    }
-    return any;
-}
-
-/* Reads the allocation side of the slots in `row` again where there is a debt. */
-static void settle_debts(const struct tp_source *source, struct tp_image *image,
-    const struct tp_region *row, const bool debts[BALANCES])
-{
-    struct tp_thread_slot again;
-    for (uint64_t i = 0; i < row->count; i++) {
-        uint64_t offset = row->offset + i * row->record_bytes;
-        if (read_at(source->fd, &again, sizeof(again), offset) != sizeof(again)) return;
-        struct tp_thread_slot slot = slot_at(image, row, i);
-        for (size_t c = 0; c < TP_FORMAT_CLASSES; c++)
-            if (debts[c]) slot.taken[c] = again.taken[c];
-        if (debts[TP_FORMAT_LARGE] || debts[TP_FORMAT_CLASSES]) {
-            slot.taken[TP_FORMAT_LARGE] = again.taken[TP_FORMAT_LARGE];
-            slot.large_allocated_bytes = again.large_allocated_bytes;
-        }
-        memcpy(image->bytes + offset, &slot, sizeof(slot));
-    }
-}
-
-/* Second look at a live file: see the head of this file. */
-static void refresh(const struct tp_source *source, struct tp_image *image)
+/* Copies the bytes from cursor->at to `end`, or to where the dump ends. */
+static bool copy_bytes_of_dump(
+    struct cursor *cursor, const struct tp_source *source, uint64_t end)
 {
     struct tp_file_header header;
-    bool debts[BALANCES];
-    memcpy(&header, image->bytes, sizeof(header));
-    bool in_debt = find_debts(debts, image, header.n_regions);
-    for (uint32_t i = 0; i < header.n_regions; i++) {
-        struct tp_region row = row_at(image, i);
-        if (in_debt && is_slots(image, &row)) settle_debts(source, image, &row, debts);
-        if (row.kind == TP_REGION_ENDED && row_fits(image, &row))
-            (void)read_at(source->fd, image->bytes + row.offset,
-                (size_t)(row.count * row.record_bytes), row.offset);
-    }
+    uint64_t available = cursor->at < end ? end - cursor->at : 0;
+    if (available < sizeof(header) ||
+        tp_image_read(source->fd, &header, sizeof(header), cursor->at) !=
+            sizeof(header))
+        return truncated(source->path, end, cursor->error);
+
+    cursor->live = cursor->at == 0 && header.state == TP_FILE_LIVE;
+    uint64_t n = 0;
+    if (!check_header(cursor, &header, available, &n)) return false;
+    free(cursor->image.bytes);
+    cursor->image.bytes = malloc((size_t)n);
+    if (!cursor->image.bytes) return tp_error_set(cursor->error, "out of memory");
+    cursor->image.n_bytes =
+        tp_image_read(source->fd, cursor->image.bytes, (size_t)n, cursor->at);
+    if (cursor->image.n_bytes < n)
+        return truncated(
+            source->path, cursor->at + cursor->image.n_bytes, cursor->error);
+
+    // The bytes may have changed since the header was judged: judge the copy.
+    memcpy(&header, cursor->image.bytes, sizeof(header));
+    if (!check_header(cursor, &header, n, &n)) return false;
+    if (n < cursor->image.n_bytes) cursor->image.n_bytes = (size_t)n;
+    return true;
 }
 
 /*
@@ -410,31 +351,17 @@ static void refresh(const struct tp_source *source, struct tp_image *image)
 static bool copy_dump(
     struct cursor *cursor, const struct tp_source *source, uint64_t file_size)
 {
-    struct tp_file_header header;
-    uint64_t available = cursor->at < file_size ? file_size - cursor->at : 0;
-    if (available < sizeof(header) ||
-        read_at(source->fd, &header, sizeof(header), cursor->at) != sizeof(header))
-        return truncated(source->path, file_size, cursor->error);
-    cursor->live = cursor->at == 0 && header.state == TP_FILE_LIVE;
-    uint64_t n = 0;
-    if (!check_header(cursor, &header, available, &n)) return false;
-    cursor->image.bytes = malloc((size_t)n);
-    if (!cursor->image.bytes) return tp_error_set(cursor->error, "out of memory");
-    cursor->image.n_bytes =
-        read_at(source->fd, cursor->image.bytes, (size_t)n, cursor->at);
-    if (cursor->image.n_bytes < n)
-        return truncated(
-            source->path, cursor->at + cursor->image.n_bytes, cursor->error);
-
-    // The bytes may have changed since the header was judged: judge the copy.
-    memcpy(&header, cursor->image.bytes, sizeof(header));
-    if (!check_header(cursor, &header, n, &n)) return false;
-    if (n < cursor->image.n_bytes) cursor->image.n_bytes = (size_t)n;
-    if (cursor->live) refresh(source, &cursor->image);
-    return true;
+    uint64_t end = file_size;
+    for (unsigned tries = 0; tries < SETTLE_TRIES; tries++) {
+        if (!copy_bytes_of_dump(cursor, source, end)) return false;
+        if (!cursor->live || tp_image_settle(&cursor->image, source->fd)) return true;
+        if (!file_bytes(source, &end, cursor->error)) return false;
+    }
+    return tp_error_set(
+        cursor->error, "cannot read %s: it changes too fast", source->path);
 }
 
-/* ---- freezing ---------------------------------------------------------------- */
+/* ---- recordings -------------------------------------------------------------- */
 
 bool tp_image_freeze(
     struct tp_image *out_image, const struct tp_source *source, struct tp_error *error)
@@ -463,8 +390,6 @@ void tp_image_fini(struct tp_image *image)
     free(image->bytes);
     memset(image, 0, sizeof(*image));
 }
-
-/* ---- recordings -------------------------------------------------------------- */
 
 /* Makes room for one more dump and returns it, or NULL. */
 static struct tp_dump *next_dump(struct tp_recording *recording)

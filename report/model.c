@@ -232,13 +232,6 @@ static void add_running(
     }
 }
 
-/* True when the record was committed; one that was never written has no tid. */
-static bool counts(const struct tp_ended_record *record, const struct tp_dump *dump)
-{
-    return record->tid != 0 && record->slot < dump->n_slots &&
-        dump->slots[record->slot].epoch > record->epoch;
-}
-
 static bool build_threads(
     struct sums *sums, struct tp_profile *profile, struct tp_error *error)
 {
@@ -251,7 +244,7 @@ static bool build_threads(
     add_running(sums, profile, &rest);
     for (size_t i = 0; i < dump->n_ended; i++) {
         const struct tp_ended_record *record = &dump->ended[i];
-        if (!counts(record, dump) || !within(&record->sums, &rest)) continue;
+        if (!tp_ended_counts(dump, record) || !within(&record->sums, &rest)) continue;
         add_thread(profile, record->tid, false, record->name, &record->sums);
         take_sums(&rest, &record->sums);
     }

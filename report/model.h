@@ -84,6 +84,15 @@ struct tp_image {
     size_t n_bytes;
 };
 
+/* Reads up to n bytes at `offset`; returns how many, less only at the end or an error. */
+size_t tp_image_read(int fd, void *to, size_t n, uint64_t offset);
+
+/* Row `i` of the image. Needs: i < n_regions of a header that has been checked. */
+struct tp_region tp_image_row(const struct tp_image *image, uint32_t i);
+
+/* True when the records of `row` lie inside the image. */
+bool tp_image_holds(const struct tp_image *image, const struct tp_region *row);
+
 /* One dump. Every array is a copy: the file may change or go away. */
 struct tp_dump {
     struct tp_file_header header;
@@ -138,8 +147,22 @@ bool tp_image_freeze(
 
 void tp_image_fini(struct tp_image *image);
 
-/* Row `i` of an image; false when its records do not lie inside. */
-bool tp_image_row(struct tp_region *out_row, const struct tp_image *image, uint32_t i);
+/* live.c: what is special about a live file. */
+
+/*
+ * Second look at a live file that `image` was copied from just now. False: the copy is
+ * of no one moment and has to be made again.
+ */
+bool tp_image_settle(struct tp_image *image, int fd);
+
+/* True when slot `index` of a live file counts, with that word in its totals. */
+bool tp_slot_counts(uint64_t folded, uint64_t index);
+
+/* Clears the slots of a live file's dump that do not count. */
+void tp_dump_leave_out_folded(struct tp_dump *dump);
+
+/* True when the record stands for a thread that ended. */
+bool tp_ended_counts(const struct tp_dump *dump, const struct tp_ended_record *record);
 
 /* freeze.c: what tp_image_freeze() makes of a live file that was copied and parsed. */
 bool tp_image_layout(struct tp_image *out, const struct tp_image *live,

@@ -3,10 +3,10 @@
  * dump.c - the live file, frozen: written beside its name, then moved into place.
  *
  * Only plain system calls, no allocation, little stack: a dump may be made in the
- * handler of a signal that stopped the program anywhere. It is put together in pages of
- * its own and leaves in one write; without such pages it leaves piece by piece. Frees are
- * copied before allocations, of all threads, so that nothing seems freed before it was
- * allocated. The writer's error is sticky and looked at once, at the end.
+ * handler of a signal that stopped the program anywhere. The threads' counters are
+ * copied first (frozen.c), as long as there is memory for it. The dump is put together in
+ * pages of its own and leaves in one write; without such pages it leaves piece by piece.
+ * The writer's error is sticky and looked at once, at the end.
  *
  * A build starts thousands of compilers, and each leaves a dump: what was never used is
  * left out. Of 36 latencies a compiler has used six, and of their buckets half.
@@ -219,8 +219,8 @@ static void choose_latencies(void)
         (uint32_t)(offsetof(struct tp_latency, buckets) + buckets * sizeof(uint64_t));
 }
 
-static void describe(
-    enum tp_dump_reason reason, uint64_t slots, const struct tp_live_view *view)
+static void describe(enum tp_dump_reason reason, const struct tp_frozen *threads,
+    const struct tp_live_view *view)
 {
     struct tp_file_header *header = &dump.head.header;
     struct timespec now;
@@ -246,51 +246,33 @@ static void describe(
     add_row(TP_REGION_CLASSES, sizeof(struct tp_class_count), TP_CLASSES);
     choose_latencies();
     add_row(TP_REGION_LATENCY, dump.latencies.record_bytes, dump.latencies.n);
-    add_row(TP_REGION_ENDED, sizeof(struct tp_ended_record), view->n_ended);
-    add_row(TP_REGION_THREADS, sizeof(struct tp_counters), slots);
+    add_row(TP_REGION_ENDED, sizeof(struct tp_ended_record), threads->n_ended);
+    add_row(TP_REGION_THREADS, sizeof(struct tp_counters), threads->n_slots);
 }
 
-/* Frees of every slot, then everything else: see the head of this file. */
-static void copy_slots(struct tp_counters *out, uint32_t slots)
+/* Without memory for a copy: as they are now, `n` of them, the last perhaps empty. */
+static void put_slots_now(struct writer *writer, uint32_t n)
 {
-    for (uint32_t i = 0; i < slots; i++) {
-        const struct tp_counters *from = tp_pool_slot(i);
-        // What derives calls of free goes with the frees.
-        out[i].realloc_moved = tp_count_read(&from->realloc_moved);
-        out[i].realloc_freed = tp_count_read(&from->realloc_freed);
-        memcpy(out[i].frees, from->frees, sizeof(from->frees));
-        out[i].large_freed_bytes = tp_count_read(&from->large_freed_bytes);
-    }
-    atomic_thread_fence(memory_order_acquire);
-    for (uint32_t i = 0; i < slots; i++) {
-        struct tp_counters frees = out[i];
-        memcpy(&out[i], tp_pool_slot(i), sizeof(out[i]));
-        memcpy(out[i].frees, frees.frees, sizeof(frees.frees));
-        out[i].large_freed_bytes = frees.large_freed_bytes;
-        out[i].realloc_moved = frees.realloc_moved;
-        out[i].realloc_freed = frees.realloc_freed;
+    static const struct tp_counters none;
+    struct tp_walk walk = tp_pool_walk();
+    for (uint32_t i = 0; i < n; i++) {
+        const struct tp_counters *slot = tp_pool_next(&walk);
+        put(writer, slot ? slot : &none, sizeof(none));
     }
 }
 
-/* The last part: a copy in one go needs pages for it. */
-static void put_slots(struct writer *writer, uint32_t slots)
+static uint32_t count_slots(void)
 {
-    uint64_t bytes = slots * sizeof(struct tp_counters);
-    if (bytes <= writer->room - writer->used) {
-        copy_slots(
-            (struct tp_counters *)(void *)(writer->memory + writer->used), slots);
-        writer->used += bytes;
-        return;
-    }
-    for (uint32_t i = 0; i < slots; i++)
-        put(writer, tp_pool_slot(i), sizeof(struct tp_counters));
+    uint32_t n = 0;
+    struct tp_walk walk = tp_pool_walk();
+    while (tp_pool_next(&walk)) n++;
+    return n;
 }
 
-static void put_dump(struct writer *writer, enum tp_dump_reason reason)
+static void put_parts(struct writer *writer, enum tp_dump_reason reason,
+    const struct tp_frozen *threads, const struct tp_live_view *view)
 {
-    uint32_t slots = tp_pool_slots();
-    struct tp_live_view view = tp_live_view();
-    describe(reason, slots, &view);
+    describe(reason, threads, view);
     // Writing past RLIMIT_FSIZE would kill the program.
     if (tp_os_file_limit() < dump.head.header.total_bytes) {
         writer->error = EFBIG;
@@ -300,17 +282,30 @@ static void put_dump(struct writer *writer, enum tp_dump_reason reason)
     writer->memory = tp_os_map(total);
     writer->room = writer->memory ? total : 0;
     put(writer, &dump.head, sizeof(dump.head));
-    put_padded(writer, view.process, sizeof(*view.process));
-    put_padded(writer, view.exe, view.exe_bytes);
-    put_padded(writer, view.command, view.command_bytes);
+    put_padded(writer, view->process, sizeof(*view->process));
+    put_padded(writer, view->exe, view->exe_bytes);
+    put_padded(writer, view->command, view->command_bytes);
     put_padded(writer, &tp_account.totals, sizeof(tp_account.totals));
     put_padded(writer, tp_account.classes, sizeof(tp_account.classes));
     for (uint32_t i = 0; i < dump.latencies.n; i++)
         put(writer, dump.latencies.of[i], dump.latencies.record_bytes);
-    put_padded(writer, view.ended, view.n_ended * sizeof(*view.ended));
-    put_slots(writer, slots);
+    put_padded(writer, threads->ended, threads->n_ended * sizeof(*threads->ended));
+    if (threads->slots)
+        put(writer, threads->slots, threads->n_slots * sizeof(*threads->slots));
+    else
+        put_slots_now(writer, threads->n_slots);
     flush(writer);
     if (writer->memory) tp_os_unmap(writer->memory, total);
+}
+
+static void put_dump(struct writer *writer, enum tp_dump_reason reason)
+{
+    struct tp_frozen threads;
+    struct tp_live_view view = tp_live_view();
+    if (!tp_frozen_take(&threads, &view))
+        threads = (struct tp_frozen){ .n_slots = count_slots() };
+    put_parts(writer, reason, &threads, &view);
+    tp_frozen_drop(&threads);
 }
 
 /* What stands in the way is not ours to remove: of a killed process, or foreign. */

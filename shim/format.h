@@ -40,6 +40,8 @@ enum {
     TP_FORMAT_CLASSES = 49,       // both together
     TP_FORMAT_BUCKETS = 160,      // of a latency histogram
     TP_FORMAT_NAME = 16,          // bytes of a thread's name, as the kernel has it
+    TP_FORMAT_SUM_SLOT = 30,      // see tp_totals_record: this slot or the next
+    TP_ENDED_FOR_GOOD = -1,       // a slot's index, of no slot: the ended record counts
 };
 
 #define TP_FORMAT_MAGIC "TIDEPOOL"
@@ -147,7 +149,16 @@ struct tp_class_record {
 static_assert(sizeof(struct tp_class_record) == 24, "format");
 
 /*
- * What belongs to no thread; `reserved` may hold the writer's own. The peak of live (usable) bytes P:
+ * What belongs to no thread; `reserved` may hold the writer's own.
+ *
+ * Slots of threads that ended are given up when there are many: their figures are
+ * added to those of slot 30 or slot 31 of a live file, and they are set to zero.
+ * `folded` says at any instant which slots count. Its bit 32 names the sums: slot
+ * 30 + that bit, its twin does not count; its low 16 bits are the first and the 16 bits
+ * above them the number of further slots that do not count. What stands above bit 32
+ * changes with every fold. A dump holds only what counted, and `folded` means nothing.
+ *
+ * The peak of live (usable) bytes P:
  *   peak_single              exact maximum while one thread ran;
  *   peak_low <= P            and P <= max(peak_single, peak_high) always;
  *   exact when               peak_single >= peak_high.
@@ -173,15 +184,17 @@ struct tp_totals_record {
     uint64_t self_bytes;       // Tidepool's own memory: descriptors, heaps, this file
     uint64_t purged_bytes;     // given back to the kernel so far, cumulative
     uint64_t ended_total;      // threads ended, including those without a record
-    uint8_t reserved[64];
+    uint64_t folded;           // which slots of a live file count; see above
+    uint8_t reserved[56];
 };
 static_assert(sizeof(struct tp_totals_record) == 192, "format");
 
 enum tp_slot_state {
-    TP_SLOT_FREE = 0,     // never used
+    TP_SLOT_FREE = 0,     // never used, or given up
     TP_SLOT_RUNNING = 1,  // a thread counts here
     TP_SLOT_PARKED = 2,   // its thread ended; the counters stay
     TP_SLOT_SHARED = 3,   // threads that have no slot of their own, under a lock
+    TP_SLOT_FOLDED = 4,   // the sums of slots that were given up
 };
 
 enum tp_entry {  // entry points, in the order of interface.md section 4
@@ -224,8 +237,9 @@ struct tp_thread_sums {  // a thread's figures as the report gives them
  * highest it has been. With one thread running the true peak is
  * max(peak_single, net + max(high, x)).
  *
- * A slot outlives its thread: the next thread goes on counting in it. What the
- * running thread did itself = counters - base[epoch & 1].
+ * A slot outlives its thread: the next thread goes on counting in it, or finds it at
+ * zero after it was given up. What the running thread did itself = counters -
+ * base[epoch & 1].
  */
 struct tp_thread_slot {
     int64_t room;    // bytes to the epoch's highest net; negative above it
@@ -255,14 +269,15 @@ struct tp_thread_slot {
 static_assert(sizeof(struct tp_thread_slot) == 2048, "format");
 
 /*
- * A thread that ended. Counts only while slots[slot].epoch > epoch: that one store
- * takes the figures from the running thread to this record. Threads that found no
- * record are the difference between the slots' sums and everything recorded.
+ * A thread that ended. Does not count while its slot is running at this epoch or a
+ * lower one: the one store that raises the slot's epoch takes the figures from the
+ * running thread to this record. Threads that found no record are the difference
+ * between the slots' sums and everything recorded.
  */
 struct tp_ended_record {
-    uint32_t slot;  // index over all slots, in file order
-    uint32_t tid;
-    uint64_t epoch;
+    uint32_t slot;   // index over all slots, in file order; or TP_ENDED_FOR_GOOD
+    uint32_t tid;    // written last: 0 while there is no record
+    uint64_t epoch;  // of the slot when the thread ended
     uint64_t started_ns;
     uint64_t ended_ns;
     char name[TP_FORMAT_NAME];

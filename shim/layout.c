@@ -49,5 +49,9 @@ static_assert(
 static_assert((int)TP_CALLS == (int)TP_ENTRIES, "one list of entry points");
 static_assert((int)TP_CLASSES == (int)TP_FORMAT_POOL_CLASSES, "one list of classes");
 static_assert((int)TP_BUCKETS == (int)TP_FORMAT_BUCKETS, "one kind of histogram");
-static_assert((int)TP_SHARED == (int)TP_SLOT_SHARED, "one list of states");
+static_assert((int)TP_FOLDED == (int)TP_SLOT_FOLDED, "one list of states");
+static_assert((int)TP_SUM_SLOT == (int)TP_FORMAT_SUM_SLOT, "one place for sums");
+static_assert(
+    offsetof(struct tp_totals, folded) == offsetof(struct tp_totals_record, folded),
+    "one layout");
 static_assert(sizeof(struct tp_sums) == sizeof(struct tp_thread_sums), "one layout");

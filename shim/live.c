@@ -17,11 +17,7 @@
  * they do not know. A disk file would not do: a store to its pages after write-back
  * costs microseconds to hundreds of milliseconds.
  *
- * A further bay needs no descriptor either, since by then the program may have changed
- * its root or its user, or have given up open(2). The file is as long as all bays from
- * the beginning, a hole but for the first; mremap of a shared mapping with an old size
- * of 0 maps its pages, and those behind them, a second time; MADV_POPULATE_WRITE
- * reserves the ones that are new, and says so when it cannot.
+ * A further bay needs no descriptor either: see growth.c.
  *
  * A forked child must not count into its parent's pages: it gets private copies at
  * once, and a file of its own only when it lives long enough to reach a slow path,
@@ -43,10 +39,6 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
-#endif
 
 enum {
     HEAD_BYTES = 4096,
@@ -82,17 +74,15 @@ static struct {
 static struct tp_ended_record ended[ENDED] __attribute__((aligned(4096)));
 
 static struct {
-    char path[TP_PATH];        // empty: no file
-    char beside[TP_PATH + 8];  // path.new, until the file is filled
-    dev_t device;
-    ino_t inode;
-    uint64_t length;  // of the file, its hole included
-    bool shared;      // something of ours lies in pages of a file
+    struct tp_live_place place;  // of the file; path empty: no file
+    char beside[TP_PATH + 8];    // path.new, until the file is filled
+    bool shared;                 // something of ours lies in pages of a file
     struct tp_counters *bay[BAYS];
     uint32_t n_bays;
     _Atomic(uint32_t) n_ended;
     uint32_t flags;       // enum tp_file_flags
     bool due;             // a forked child without its file yet
+    bool torn;            // the parent folded slots while they were copied
     bool fresh_fork;      // a forked child that has reached no slow path yet
     uint32_t slow_paths;  // of such a child
     uint32_t parent_pid;
@@ -187,28 +177,12 @@ static void describe_file(void)
 
 /* ---- mapping ---- */
 
-static bool map_part(int fd, void *at, size_t bytes, uint64_t offset)
-{
-    return mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
-               (off_t)offset) != MAP_FAILED;
-}
-
-/* Reserves pages; 0 or an errno. Never lets RLIMIT_FSIZE kill the program. */
-static int reserve(int fd, uint64_t offset, uint64_t bytes)
-{
-    if (tp_os_file_limit() < offset + bytes) return EFBIG;
-    int error = EINTR;
-    for (int i = 0; error == EINTR && i < TRIES; i++)
-        error = posix_fallocate(fd, (off_t)offset, (off_t)bytes);
-    return error;
-}
-
 /* Makes room for all bays behind the `bytes` in use; without it extend() needs a name. */
 static void stretch(int fd, uint64_t bytes)
 {
     uint64_t all = AT_BAYS + (uint64_t)BAYS * BAY_BYTES;
     bool good = tp_os_file_limit() >= all && ftruncate(fd, (off_t)all) == 0;
-    live.length = good ? all : bytes;
+    live.place.length = good ? all : bytes;
 }
 
 /* Under the name itself a kill must leave nothing but a whole account. */
@@ -227,40 +201,56 @@ static int create(const char *folder, char *out_path)
     return -1;
 }
 
+static uint64_t offset_of(uint32_t slot)
+{
+    return AT_BAYS + (uint64_t)slot * sizeof(struct tp_counters);
+}
+
+/* False for bays in which nobody counts; the last one gives the file its length. */
+static bool has_pages(uint32_t bay)
+{
+    return !tp_pool_is_gone(bay) || bay + 1 == live.n_bays;
+}
+
 /* Content first, then the mapping over it: what was counted so far stays. */
 static int fill_and_map(int fd)
 {
-    uint64_t bytes = AT_BAYS + (uint64_t)live.n_bays * BAY_BYTES;
-    int error = reserve(fd, 0, bytes);
+    int error = tp_growth_reserve(fd, 0, AT_BAYS);
+    for (uint32_t i = 0; !error && i < live.n_bays; i++)
+        if (has_pages(i))
+            error = tp_growth_reserve(fd, offset_of(i * TP_BAY_SLOTS), BAY_BYTES);
     if (error) return error;
     if (pwrite(fd, &file, sizeof(file), 0) != (ssize_t)sizeof(file) ||
         pwrite(fd, &tp_account, TP_PAGE, AT_ACCOUNT) != TP_PAGE)
         return errno;
     for (uint32_t i = 0; i < live.n_bays; i++) {
+        if (!has_pages(i)) continue;
         uint32_t used = tp_pool_slots() - i * TP_BAY_SLOTS;
         if (used > TP_BAY_SLOTS) used = TP_BAY_SLOTS;
         size_t length = used * sizeof(struct tp_counters);
-        off_t at = AT_BAYS + (off_t)i * BAY_BYTES;
+        off_t at = (off_t)offset_of(i * TP_BAY_SLOTS);
         if (pwrite(fd, live.bay[i], length, at) != (ssize_t)length) return errno;
     }
 
-    stretch(fd, bytes);
+    stretch(fd, offset_of(live.n_bays * TP_BAY_SLOTS));
     // From here on a part may be shared with children, even if the next one fails.
     live.shared = true;
-    bool good = map_part(fd, &file, sizeof(file), 0) &&
-        map_part(fd, &tp_account, sizeof(tp_account), AT_ACCOUNT) &&
-        map_part(fd, ended, sizeof(ended), AT_ENDED);
+    bool good = tp_growth_map_part(fd, &file, sizeof(file), 0) &&
+        tp_growth_map_part(fd, &tp_account, sizeof(tp_account), AT_ACCOUNT) &&
+        tp_growth_map_part(fd, ended, sizeof(ended), AT_ENDED);
     for (uint32_t i = 0; good && i < live.n_bays; i++)
-        good = map_part(fd, live.bay[i], BAY_BYTES, AT_BAYS + (uint64_t)i * BAY_BYTES);
+        if (has_pages(i))
+            good = tp_growth_map_part(
+                fd, live.bay[i], BAY_BYTES, offset_of(i * TP_BAY_SLOTS));
     return good ? 0 : errno;
 }
 
 /* Tries one folder; 0 or an errno. */
 static int open_in(const char *folder)
 {
-    int fd = create(folder, live.path);
+    int fd = create(folder, live.place.path);
     if (fd < 0) {
-        live.path[0] = '\0';
+        live.place.path[0] = '\0';
         return errno;
     }
     struct stat status;
@@ -268,15 +258,16 @@ static int open_in(const char *folder)
     // The umask may have taken even the owner's right to read it later.
     if (!error && (status.st_mode & 0777) != 0600) fchmod(fd, 0600);
     if (!error) error = fill_and_map(fd);
-    if (!error && rename(live.beside, live.path) < 0) error = errno;
+    if (!error && rename(live.beside, live.place.path) < 0) error = errno;
     close(fd);
     if (error) {
         unlink(live.beside);
-        live.path[0] = '\0';
+        live.place.path[0] = '\0';
         return error;
     }
-    live.device = status.st_dev;
-    live.inode = status.st_ino;
+    live.place.start = &file;
+    live.place.device = status.st_dev;
+    live.place.inode = status.st_ino;
     return 0;
 }
 
@@ -334,44 +325,33 @@ void tp_live_open(void)
     list_bays();
     open_file();
     atomic_fetch_add_explicit(
-        &tp_account.totals.self_bytes, file.header.total_bytes, memory_order_relaxed);
+        &tp_account.totals.self_bytes, AT_BAYS, memory_order_relaxed);
 }
 
-/* Maps a further bay, given the one before it: see the head of this file. */
-static int extend_blind(struct tp_counters *counters, uint64_t offset, void *before)
+static void note_lost_counts(void)
 {
-    if (offset + BAY_BYTES > live.length) return EFBIG;
-    char *both = mremap(before, 0, 2 * BAY_BYTES, MREMAP_MAYMOVE);
-    if (both == MAP_FAILED) return errno;
-    char *next = both + BAY_BYTES;
-    int error = EINTR;
-    for (int i = 0; error == EINTR && i < TRIES; i++)
-        error = madvise(next, BAY_BYTES, MADV_POPULATE_WRITE) == 0 ? 0 : errno;
-    int flags = MREMAP_MAYMOVE | MREMAP_FIXED;
-    if (!error && mremap(next, BAY_BYTES, BAY_BYTES, flags, counters) == MAP_FAILED) {
-        error = errno;
-        // The kernel may have unmapped the bay already; nothing was counted in it yet.
-        mmap(counters, BAY_BYTES, PROT_READ | PROT_WRITE,
-            MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-    }
-    tp_os_unmap(both, error ? 2 * BAY_BYTES : BAY_BYTES);
-    return error;
+    live.flags |= TP_FILE_LOST_COUNTS;
+    file.header.flags |= TP_FILE_LOST_COUNTS;
 }
 
-/* The same by name, where the kernel or a limit is in the way; only if it is ours. */
-static int extend_by_name(struct tp_counters *counters, uint64_t offset)
+bool tp_host_release(struct tp_counters *counters, uint32_t first, uint32_t n)
 {
-    if (tp_os_is_sandboxed()) return EPERM;
-    int fd = open(live.path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0) return errno;
-    struct stat status;
-    int error = fstat(fd, &status) == 0 ? 0 : errno;
-    if (!error && (status.st_dev != live.device || status.st_ino != live.inode))
-        error = ENOENT;
-    if (!error) error = reserve(fd, offset, BAY_BYTES);
-    if (!error && !map_part(fd, counters, BAY_BYTES, offset)) error = errno;
-    close(fd);
-    return error;
+    int saved = errno;
+    const struct tp_live_place *place = live.place.path[0] ? &live.place : NULL;
+    bool good =
+        tp_growth_release(place, counters, offset_of(first), n * sizeof(*counters));
+    errno = saved;
+    return good;
+}
+
+void tp_host_restore(struct tp_counters *counters, uint32_t first, uint32_t n)
+{
+    int saved = errno;
+    size_t bytes = n * sizeof(*counters);
+    if (live.place.path[0] &&
+        tp_growth_map(&live.place, counters, offset_of(first), bytes))
+        note_lost_counts();
+    errno = saved;
 }
 
 void tp_host_bay(struct tp_counters *counters, uint32_t first)
@@ -384,10 +364,8 @@ void tp_host_bay(struct tp_counters *counters, uint32_t first)
     uint64_t offset = AT_BAYS + (uint64_t)bay * BAY_BYTES;
     if (live.flags & TP_FILE_LOST_COUNTS) return;  // a gap is there already
     int saved = errno;
-    if (live.path[0] && (!bay || extend_blind(counters, offset, live.bay[bay - 1])) &&
-        extend_by_name(counters, offset)) {
-        live.flags |= TP_FILE_LOST_COUNTS;
-        file.header.flags |= TP_FILE_LOST_COUNTS;
+    if (live.place.path[0] && tp_growth_map(&live.place, counters, offset, BAY_BYTES)) {
+        note_lost_counts();
     } else {
         add_bay_row(offset);
     }
@@ -431,7 +409,7 @@ static void open_late(void)
 
 void tp_live_reopen(void)
 {
-    if (!live.path[0]) open_late();
+    if (!live.place.path[0]) open_late();
 }
 
 void tp_live_close(void)
@@ -443,14 +421,14 @@ void tp_live_close(void)
 
 void tp_live_remove(void)
 {
-    if (!live.path[0]) return;
+    if (!live.place.path[0]) return;
     struct stat status;
     int saved = errno;
-    bool found = lstat(live.path, &status) == 0 && status.st_dev == live.device &&
-        status.st_ino == live.inode;
+    bool found = lstat(live.place.path, &status) == 0 &&
+        status.st_dev == live.place.device && status.st_ino == live.place.inode;
     // Out of reach (chroot, setuid) it stays, and should not look like a crash.
-    if (!found || unlink(live.path) != 0) tp_live_close();
-    live.path[0] = '\0';
+    if (!found || unlink(live.place.path) != 0) tp_live_close();
+    live.place.path[0] = '\0';
     errno = saved;
 }
 
@@ -467,12 +445,13 @@ void tp_host_thread_ended(
 
     struct tp_ended_record *record = &ended[n];
     record->slot = index;
-    record->tid = counters->tid;
     record->epoch = counters->epoch;
     record->started_ns = counters->started_ns;
     record->ended_ns = tp_os_now_ns();
     memcpy(record->name, counters->name, sizeof(record->name));
     memcpy(&record->sums, did, sizeof(record->sums));
+    // Last: a record without a thread is none.
+    __atomic_store_n(&record->tid, counters->tid, __ATOMIC_RELEASE);
 }
 
 /* ---- fork ---- */
@@ -498,25 +477,30 @@ static bool privatise(void *at, size_t bytes, size_t keep)
 static void part_from_parent(void)
 {
     size_t totals = sizeof(struct tp_totals) + sizeof(tp_account.classes);
-    bool good = privatise(&tp_account, sizeof(tp_account), totals) &&
-        privatise(ended, sizeof(ended), 0);
+    struct tp_walk walk = tp_pool_walk();
+    bool good = privatise(ended, sizeof(ended), 0);
     uint32_t slots = tp_pool_slots();
     for (uint32_t i = 0; i < live.n_bays; i++) {
+        if (tp_pool_is_gone(i)) continue;  // private already, and zero
         uint32_t used = slots - i * TP_BAY_SLOTS;
         if (used > TP_BAY_SLOTS) used = TP_BAY_SLOTS;
         size_t bytes = used * sizeof(struct tp_counters);
         good = privatise(live.bay[i], BAY_BYTES, bytes) && good;
     }
+    good = privatise(&tp_account, sizeof(tp_account), totals) && good;
+    // The parent goes on: it may have folded slots while they were copied.
+    live.torn = live.torn || !tp_pool_walked(&walk);
     // No memory at all: we count into the parent's file, which should say so.
     if (!good) file.header.flags |= TP_FILE_LOST_COUNTS;
     live.shared = !privatise(&file, sizeof(file), sizeof(file)) || !good;
+    if (live.torn) note_lost_counts();
 }
 
 void tp_live_forked(void)
 {
     int saved = errno;
-    bool had_file = live.path[0] != '\0';
-    live.path[0] = '\0';
+    bool had_file = live.place.path[0] != '\0';
+    live.place.path[0] = '\0';
     live.parent_pid = tp_boot.pid;
     if (!tp_os_is_sandboxed()) tp_boot_forked();
     if (live.shared) part_from_parent();
@@ -526,8 +510,10 @@ void tp_live_forked(void)
     live.slow_paths = 0;
 
     uint64_t allocations = 0, frees = 0, bytes = 0, requested = 0, allocated = 0;
-    for (uint32_t i = 0; i < tp_pool_slots(); i++) {
-        struct tp_sums sums = tp_counters_sums(tp_pool_slot(i));
+    struct tp_walk walk = tp_pool_walk();
+    const struct tp_counters *counters;
+    while ((counters = tp_pool_next(&walk))) {
+        struct tp_sums sums = tp_counters_sums(counters);
         allocations += sums.allocations;
         frees += sums.frees;
         bytes += sums.allocated_bytes - sums.freed_bytes;
@@ -574,6 +560,6 @@ struct tp_live_view tp_live_view(void)
         .ended = ended,
         .n_ended = n < ENDED ? n : ENDED,
         // Bays that the file has no room for are in memory all the same.
-        .flags = file.header.flags & ~live.flags,
-        .file_bytes = live.path[0] ? file.header.total_bytes : 0 };
+        .flags = live.torn ? live.flags : file.header.flags & ~live.flags,
+        .file_bytes = live.place.path[0] ? file.header.total_bytes : 0 };
 }

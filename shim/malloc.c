@@ -90,13 +90,13 @@ static void *resize(void *p, size_t size, enum tp_call entry)
     if (p) {
         tp_pool_free(p);
         struct tp_counters *counters = tp_pool_counters();
-        if (counters) tp_count_add(&counters->realloc_freed, 1);
+        if (counters) tp_count_of_call(counters, &counters->realloc_freed, 1);
         return NULL;
     }
     void *to = tp_pool_alloc(size);
     if (!to) return failed(entry);
     struct tp_counters *counters = tp_pool_counters();
-    if (counters) tp_count_add(&counters->realloc_fresh, 1);
+    if (counters) tp_count_of_call(counters, &counters->realloc_fresh, 1);
     return to;
 }
 
@@ -222,11 +222,13 @@ struct figures {
     uint64_t empty_bytes;
 };
 
-static struct figures read_figures(void)
+/* False when it is to be done again: slots were folded meanwhile. */
+static bool read_slots(struct figures *out)
 {
     struct figures figures = { 0 };
-    for (uint32_t i = 0; i < tp_pool_slots(); i++) {
-        const struct tp_counters *counters = tp_pool_slot(i);
+    struct tp_walk walk = tp_pool_walk();
+    const struct tp_counters *counters;
+    while ((counters = tp_pool_next(&walk))) {
         struct tp_sums sums = tp_counters_sums(counters);
         figures.live_bytes += sums.allocated_bytes - sums.freed_bytes;
         figures.live_blocks += sums.allocations - sums.frees;
@@ -234,6 +236,15 @@ static struct figures read_figures(void)
         figures.large_bytes -= counters->large_freed_bytes;
         figures.large_blocks += counters->taken[TP_LARGE_CLASS].allocations;
         figures.large_blocks -= counters->frees[TP_LARGE_CLASS];
+    }
+    *out = figures;
+    return tp_pool_walked(&walk);
+}
+
+static struct figures read_figures(void)
+{
+    struct figures figures;
+    while (!read_slots(&figures)) {
     }
     for (unsigned c = 0; c < TP_CLASSES; c++)
         figures.held_bytes += atomic_load_explicit(

@@ -10,8 +10,11 @@
 #ifndef TP_SHIM_OUTPUT_H
 #define TP_SHIM_OUTPUT_H
 
+#include "pool/counters.h"
 #include "shim/format.h"
 #include "shim/life.h"
+
+#include <sys/types.h>
 
 /* live.c */
 
@@ -67,6 +70,49 @@ struct tp_live_view {
     uint64_t file_bytes;  // of the live file; 0 without one
 };
 struct tp_live_view tp_live_view(void);
+
+/* frozen.c */
+
+/* The counters of all threads at one moment: those that hold something. */
+struct tp_frozen {
+    struct tp_counters *slots;
+    uint32_t n_slots;
+    uint32_t room;  // slots that `slots` could hold
+    struct tp_ended_record *ended;
+    uint64_t n_ended;
+    size_t bytes;  // of the memory that holds both
+};
+
+/* Fails: false, without memory, with nothing taken. Context: signal-safe. */
+bool tp_frozen_take(struct tp_frozen *out, const struct tp_live_view *view);
+void tp_frozen_drop(struct tp_frozen *frozen);
+
+/* growth.c: parts of the live file */
+
+struct tp_live_place {
+    char path[TP_PATH];
+    dev_t device;
+    ino_t inode;
+    uint64_t length;  // its hole included
+    void *start;      // where its first byte is mapped
+};
+
+/* Maps `bytes` of an open file at `at`; false: errno says why. */
+bool tp_growth_map_part(int fd, void *at, size_t bytes, uint64_t offset);
+
+/* Reserves pages of an open file; 0 or an errno. Heeds RLIMIT_FSIZE, which would kill. */
+int tp_growth_reserve(int fd, uint64_t offset, uint64_t bytes);
+
+/* Maps a further part of the file at `at`, reserved; 0, or an errno and zeros there. */
+int tp_growth_map(
+    const struct tp_live_place *place, void *at, uint64_t offset, size_t bytes);
+
+/*
+ * Zeros take the place of a part of the file (NULL: there is none), which gives its
+ * pages back. False: nothing has changed.
+ */
+bool tp_growth_release(
+    const struct tp_live_place *place, void *at, uint64_t offset, size_t bytes);
 
 /* dump.c */
 

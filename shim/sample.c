@@ -71,9 +71,15 @@ static bool passed(_Atomic(uint64_t) *limit, uint64_t now, uint64_t step)
 
 static uint64_t allocated_bytes(void)
 {
-    uint64_t bytes = 0;
-    for (uint32_t i = 0; i < tp_pool_slots(); i++)
-        bytes += tp_counters_sums(tp_pool_slot(i)).allocated_bytes;
+    uint64_t bytes;
+    struct tp_walk walk;
+    do {
+        const struct tp_counters *counters;
+        bytes = 0;
+        walk = tp_pool_walk();
+        while ((counters = tp_pool_next(&walk)))
+            bytes += tp_counters_sums(counters).allocated_bytes;
+    } while (!tp_pool_walked(&walk));
     return bytes;
 }
 

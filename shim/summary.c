@@ -71,11 +71,13 @@ static void put_size(struct page *page, uint64_t bytes)
     put_padded(page, text, NUMBER_WIDTH, true);
 }
 
-static void sum_slots(struct account *account)
+/* False when it is to be done again: slots were folded meanwhile. */
+static bool sum_slots(struct account *account)
 {
+    struct tp_walk walk = tp_pool_walk();
+    const struct tp_counters *counters;
     memset(account, 0, sizeof(*account));
-    for (uint32_t i = 0; i < tp_pool_slots(); i++) {
-        const struct tp_counters *counters = tp_pool_slot(i);
+    while ((counters = tp_pool_next(&walk))) {
         struct tp_sums sums = tp_counters_sums(counters);
         account->sums.allocations += sums.allocations;
         account->sums.frees += sums.frees;
@@ -92,6 +94,7 @@ static void sum_slots(struct account *account)
     }
     account->threads =
         atomic_load_explicit(&tp_account.totals.started, memory_order_relaxed);
+    return tp_pool_walked(&walk);
 }
 
 /* The peak as far as flushes tell; live bytes may be above it at this moment. */
@@ -163,7 +166,8 @@ size_t tp_summary_write(char *out, size_t size, enum tp_dump_reason reason)
         [TP_REASON_REQUEST] = "on request",
         [TP_REASON_KILLED] = "after it was killed" };
     struct account account;
-    sum_slots(&account);
+    while (!sum_slots(&account)) {
+    }
     struct page page = { out, size, 0 };
     page.used = tp_format(out, size, "tidepool: %s, pid %u, %s, %u thread%s\n",
         tp_boot.name, tp_boot.pid, reasons[reason], account.threads,

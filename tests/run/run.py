@@ -17,7 +17,7 @@ comment at its top says what its account must be, in lines of these kinds:
   audit: NAME              the same, as LD_AUDIT
   ignore: SIGNAL           ignored by the one who starts the scene
   limit: NAME SIZEm        a resource limit that holds from the start, in MiB
-  status: 0 | SIGABRT      how it ends (default 0)
+  status: 0 | SIGABRT      how it ends (default 0); 77 is a skip, its stderr says why
   stderr: REGEX            what it writes there (default: nothing)
   plain: no                --plain cannot run this case
   expect: EXPRESSION       a Python expression that must be true
@@ -58,6 +58,10 @@ class Node(dict):
         if key not in self:
             raise Failure(f"the account has no key {key}: {sorted(self)}")
         return self[key]
+
+
+class Skipped(Exception):
+    """The scene ended with 77: what it needs is not to be had here; the text says why."""
 
 
 def nodes(value):
@@ -185,6 +189,8 @@ def start(name, lines, place, plain):
     wanted = (values("status") or ["0"])[-1]
     number = 128 + getattr(signal, wanted) if wanted.startswith("SIG") else int(wanted)
     text = done.stderr.decode(errors="replace")
+    if done.status == 77:
+        raise Skipped(text.strip())
     require(done.status == number,
             f"ended with {done.status}, not {number}; stderr: {text[-800:]}")
     if not plain:
@@ -257,7 +263,7 @@ def main():
         sys.exit(__doc__)
     source = os.path.join(HERE, names[0])
     cases = cases_of(source + (".cpp" if os.path.exists(source + ".cpp") else ".c"))
-    failures = 0
+    failures = skips = 0
     for lines in cases:
         word = next((v for k, v in lines if k == "case"), "-")
         if plain and ("plain", "no") in lines:
@@ -266,10 +272,13 @@ def main():
         try:
             run_case(names[0], lines, plain)
             print(f"{names[0]} {word}: passed")
+        except Skipped as skipped:
+            skips += 1
+            print(f"{names[0]} {word}: skipped: {skipped}")
         except (Failure, subprocess.SubprocessError, OSError) as failure:
             failures += 1
             print(f"{names[0]} {word}: FAILED: {failure}")
-    sys.exit(1 if failures else 0)
+    sys.exit(1 if failures else 77 if skips == len(cases) else 0)
 
 
 if __name__ == "__main__":

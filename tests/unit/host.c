@@ -44,6 +44,20 @@ WEAK void tp_host_signal_due(void)
     count(&test_host.n_signals_due);
 }
 
+WEAK bool tp_host_release(struct tp_counters *counters, uint32_t first, uint32_t n)
+{
+    (void)first;
+    atomic_fetch_add_explicit(&test_host.n_released, n, memory_order_relaxed);
+    return tp_os_purge(counters, n * sizeof(*counters));
+}
+
+WEAK void tp_host_restore(struct tp_counters *counters, uint32_t first, uint32_t n)
+{
+    (void)counters;
+    (void)first;
+    atomic_fetch_add_explicit(&test_host.n_restored, n, memory_order_relaxed);
+}
+
 WEAK int64_t tp_host_sample(void *p, size_t size)
 {
     (void)p;

@@ -140,6 +140,46 @@ static void idle_memory_is_bounded(void **state)
     }
 }
 
+enum { AREAS = 6 };  // of address space that lies fallow
+
+/* Takes runs of all orders until they make so many areas; returns how many. */
+static unsigned take_areas(struct tp_slab *runs[], unsigned areas)
+{
+    unsigned n = 0;
+    for (size_t granules = 0; granules < areas * tp_fallow_granules(); n++) {
+        runs[n] = take(n % TP_ORDERS);
+        assert_true(!runs[n]->fresh ||
+            test_is_filled(tp_slab_start(runs[n]), 0, run_bytes(runs[n])));
+        memset(tp_slab_start(runs[n]), 0x77, TP_GRANULE);
+        tp_slab_prepare(runs[n], 5);
+        granules += (size_t)1 << runs[n]->order;
+    }
+    return n;
+}
+
+static void descriptors_of_what_nobody_uses_go_back(void **state)
+{
+    (void)state;
+    static struct tp_slab *runs[2 * AREAS * 512];
+    if (tp_fallow_granules() > 64) return;  // the range of this test is too small
+    for (int round = 0; round < 3; round++) {
+        unsigned n = take_areas(runs, AREAS);
+        for (unsigned i = 0; i < n; i++)
+            for (unsigned k = 0; k < i; k++) assert_ptr_not_equal(runs[i], runs[k]);
+        uint64_t before = tp_account.totals.self_bytes;
+        for (unsigned i = 0; i < n; i++) tp_depot_put(runs[i]);
+        tp_depot_purge(0);
+        uint64_t pages = (before - tp_account.totals.self_bytes) / tp_os_page();
+        assert_in_range(pages, AREAS - 2, AREAS + 4);
+        // What is clean and what lies fallow serves before new address space does.
+        uint64_t committed = tp_account.totals.committed_bytes;
+        n = take_areas(runs, AREAS - 1);
+        assert_int_equal(tp_account.totals.committed_bytes, committed);
+        for (unsigned i = 0; i < n; i++) tp_depot_put(runs[i]);
+        tp_depot_purge(0);
+    }
+}
+
 static void extents_come_from_the_far_end(void **state)
 {
     (void)state;
@@ -221,6 +261,7 @@ int main(void)
         cmocka_unit_test(young_runs_survive_a_purge_by_age),
         cmocka_unit_test(purge_of_nothing_gives_nothing),
         cmocka_unit_test(idle_memory_is_bounded),
+        cmocka_unit_test(descriptors_of_what_nobody_uses_go_back),
         cmocka_unit_test(extents_come_from_the_far_end),
         cmocka_unit_test(extent_beyond_the_range_is_refused),
         cmocka_unit_test(exhausted_range_gives_nothing),

@@ -226,6 +226,52 @@ static void nothing_is_lost_in_the_last_destructors(void **state)
     pthread_key_delete(late);
 }
 
+/* ---- threads without a heap count in one slot, all of them ---- */
+
+enum { LATE = 4, LATE_CALLS = 1500000 };
+
+static pthread_barrier_t all_late;
+static _Thread_local unsigned late_rounds;
+
+static void count_late(void *data)
+{
+    // Pool's key is older: in the last round its destructor has run before.
+    if (++late_rounds < ROUNDS) {
+        pthread_setspecific(late, data);
+        return;
+    }
+    pthread_barrier_wait(&all_late);
+    for (unsigned i = 0; i < LATE_CALLS; i++) {
+        tp_pool_count_call(TP_CALL_MEMALIGN);
+        tp_pool_count_failure(TP_CALL_VALLOC);
+    }
+}
+
+static void *be_late(void *argument)
+{
+    tp_pool_free(tp_pool_alloc(1));
+    pthread_setspecific(late, argument);
+    return NULL;
+}
+
+static void calls_of_threads_without_a_heap_are_all_counted(void **state)
+{
+    (void)state;
+    pthread_t thread[LATE];
+    const struct tp_counters *shared = tp_pool_slot(0);
+    uint64_t calls = shared->calls[TP_CALL_MEMALIGN];
+    uint64_t failed = shared->failed[TP_CALL_VALLOC];
+    assert_int_equal(pthread_key_create(&late, count_late), 0);
+    assert_int_equal(pthread_barrier_init(&all_late, NULL, LATE), 0);
+    for (unsigned i = 0; i < LATE; i++)
+        assert_int_equal(pthread_create(&thread[i], NULL, be_late, &all_late), 0);
+    for (unsigned i = 0; i < LATE; i++) pthread_join(thread[i], NULL);
+    assert_int_equal(shared->calls[TP_CALL_MEMALIGN] - calls, LATE * LATE_CALLS);
+    assert_int_equal(shared->failed[TP_CALL_VALLOC] - failed, LATE * LATE_CALLS);
+    pthread_barrier_destroy(&all_late);
+    pthread_key_delete(late);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -238,6 +284,7 @@ int main(void)
         cmocka_unit_test(orphaned_blocks_are_freed_by_those_who_live),
         cmocka_unit_test(shared_heap_is_for_one_at_a_time),
         cmocka_unit_test(nothing_is_lost_in_the_last_destructors),
+        cmocka_unit_test(calls_of_threads_without_a_heap_are_all_counted),
     };
     return cmocka_run_group_tests_name("park", tests, open_pool, NULL);
 }

@@ -31,6 +31,8 @@ extern struct test_host {
     _Atomic(uint32_t) n_handed_on;  // calls handed on, inert
     _Atomic(uint32_t) n_forked;     // children found by the pool itself
     _Atomic(uint32_t) n_ended;      // threads
+    _Atomic(uint32_t) n_released;   // slots that lost their pages
+    _Atomic(uint32_t) n_restored;   // and got them again
     struct tp_sums did[TEST_ENDED];
     uint32_t slot[TEST_ENDED];
 } test_host;

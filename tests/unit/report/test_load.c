@@ -323,13 +323,13 @@ static void freezing_leaves_out_what_was_never_used(void **state)
     test_file_add(&file, 4242, 8, 1, "unknown");
     as_source(&source, &file);
     assert_true(tp_image_freeze(&image, &source, &error));
-    assert_true(image.n_bytes + 30 * sizeof(unused[0]) <= file.n_bytes);
+    assert_true(image.n_bytes + 31 * sizeof(unused[0]) <= file.n_bytes);
     assert_true(
         tp_recording_parse(&recording, image.bytes, image.n_bytes, "f", &error));
     const struct tp_dump *dump = &recording.dumps[0];
     assert_int_equal(dump->header.state, TP_FILE_DUMP);
     assert_int_equal(dump->header.reason, TP_REASON_KILLED);
-    assert_int_equal(dump->n_slots, 3);
+    assert_int_equal(dump->n_slots, 2);
     assert_int_equal(dump->slots[1].taken[2].allocations, 211);
     assert_int_equal(dump->header.n_regions, 10);
     tp_recording_fini(&recording);
@@ -396,6 +396,95 @@ static void freezing_leaves_out_latencies_that_were_never_used(void **state)
     test_file_fini(&file);
 }
 
+/* As a process leaves it that was killed while it folded slots 5 and 6 into 31. */
+static void make_folding(struct test_file *file)
+{
+    static struct tp_thread_slot slots[38];  // those from 2 on
+    static struct tp_ended_record ended[3];
+    memset(slots, 0, sizeof(slots));
+    for (unsigned i = 0; i < 38; i++) slots[i].state = TP_SLOT_PARKED;
+    slots[5 - 2].taken[0].allocations = 1000;
+    slots[6 - 2].taken[0].allocations = 2000;
+    slots[30 - 2] = (struct tp_thread_slot){ .state = TP_SLOT_FOLDED };
+    slots[30 - 2].taken[0].allocations = 4000;
+    slots[31 - 2] = slots[30 - 2];
+    slots[31 - 2].taken[0].allocations = 7000;
+    slots[7 - 2] = (struct tp_thread_slot){ .state = TP_SLOT_RUNNING, .epoch = 2 };
+    slots[7 - 2].taken[0].allocations = 13;
+    ended[0] = (struct tp_ended_record){ .slot = 5, .tid = 4, .epoch = 3 };
+    ended[1] = (struct tp_ended_record){ .slot = 7, .tid = 5, .epoch = 2 };
+    ended[2] = (struct tp_ended_record){ .slot = 7, .tid = 6, .epoch = 1 };
+    make_live(file);
+    test_file_add(file, TP_REGION_THREADS, sizeof(slots[0]), 38, slots);
+    test_file_add(file, TP_REGION_ENDED, sizeof(ended[0]), 3, ended);
+    struct tp_totals_record *totals =
+        (void *)(file->bytes + test_file_row(file, 4)->offset);
+    totals->folded = (uint64_t)9 << 32 | 2 << 16 | 5;
+}
+
+static uint64_t allocations(const struct tp_dump *dump)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < dump->n_slots; i++)
+        sum += dump->slots[i].taken[0].allocations;
+    return sum;
+}
+
+static unsigned ended_that_count(const struct tp_dump *dump)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i < dump->n_ended; i++)
+        n += tp_ended_counts(dump, &dump->ended[i]);
+    return n;
+}
+
+static void folded_slots_of_a_live_file_count_once(void **state)
+{
+    (void)state;
+    struct test_file file;
+    struct tp_source source;
+    struct tp_image image;
+    struct tp_recording recording;
+    make_folding(&file);
+    as_source(&source, &file);
+    assert_true(tp_recording_load(&recording, &source, &error));
+    assert_int_equal(allocations(&recording.dumps[0]), 7013);
+    assert_int_equal(ended_that_count(&recording.dumps[0]), 3);
+    tp_recording_fini(&recording);
+
+    assert_true(tp_image_freeze(&image, &source, &error));
+    assert_true(
+        tp_recording_parse(&recording, image.bytes, image.n_bytes, "f", &error));
+    assert_int_equal(allocations(&recording.dumps[0]), 7013);
+    assert_int_equal(recording.dumps[0].n_ended, 3);
+    assert_int_equal(ended_that_count(&recording.dumps[0]), 3);
+    tp_recording_fini(&recording);
+    tp_image_fini(&image);
+    tp_source_close(&source);
+
+    assert_true(parse(&recording, &file));
+    assert_int_equal(allocations(&recording.dumps[0]), 7013);
+    tp_recording_fini(&recording);
+    test_file_fini(&file);
+}
+
+static void slots_beyond_what_was_copied_wait_for_the_next_time(void **state)
+{
+    (void)state;
+    struct test_file file;
+    struct tp_source source;
+    struct tp_recording recording;
+    make_folding(&file);
+    test_file_row(&file, 8)->count += 1000;
+    test_file_row(&file, 9)->count = 0;
+    as_source(&source, &file);
+    assert_true(tp_recording_load(&recording, &source, &error));
+    assert_int_equal(allocations(&recording.dumps[0]), 7013);
+    tp_recording_fini(&recording);
+    tp_source_close(&source);
+    test_file_fini(&file);
+}
+
 static void a_row_that_grows_now_is_left_out_of_a_live_file(void **state)
 {
     (void)state;
@@ -438,6 +527,8 @@ int main(void)
         cmocka_unit_test(freezing_leaves_out_what_was_never_used),
         cmocka_unit_test(the_hole_behind_a_live_file_is_not_read),
         cmocka_unit_test(freezing_leaves_out_latencies_that_were_never_used),
+        cmocka_unit_test(folded_slots_of_a_live_file_count_once),
+        cmocka_unit_test(slots_beyond_what_was_copied_wait_for_the_next_time),
         cmocka_unit_test(a_row_that_grows_now_is_left_out_of_a_live_file),
     };
     return cmocka_run_group_tests_name("load", tests, NULL, NULL);
