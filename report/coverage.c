@@ -39,6 +39,8 @@ void tp_coverage_write(struct tp_writer *w, const struct tp_profile *profile)
             "No address space for the pools: every block is counted as large." },
         { "no_live_file",
             "The account was in anonymous memory: SIGKILL would have lost it." },
+        { "sandboxed",
+            "It gave up system calls: no dump was written, this is its live file." },
         { "deepbind_kept",
             "A library was opened with RTLD_DEEPBIND: its blocks are not counted." },
     };

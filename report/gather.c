@@ -42,7 +42,7 @@ struct tp_gathered_program {
 
 /* ---- one file -------------------------------------------------------------------- */
 
-enum kind { OTHER, DUMP, LIVE, UNFINISHED };
+enum kind { OTHER, DUMP, LIVE, UNFINISHED, UNNAMED };
 
 /* The digits at the end of a name after the last dot; false without them. */
 static bool ends_in_number(const char *name, size_t n, size_t *out_before)
@@ -66,6 +66,7 @@ static enum kind kind_of(const char *name)
     size_t before;
     if (name[0] == '.') return OTHER;
     if (ends_in(name, n, ".part")) return UNFINISHED;
+    if (ends_in(name, n, ".new")) return UNNAMED;
     if (ends_in(name, n, ".tide")) return DUMP;
     if (!ends_in_number(name, n, &before)) return OTHER;
     if (ends_in(name, before, ".tide")) return DUMP;
@@ -246,6 +247,18 @@ static void judge_unfinished(
     look->n_damaged++;
 }
 
+/* A live file whose process was killed before it counted anything in it. */
+static void judge_unnamed(const char *path)
+{
+    static const char first[] = "/tidepool.";
+    struct tp_process_now now;
+    const char *name = strstr(path, first);
+    for (const char *at = name; at; at = strstr(at + 1, first)) name = at;
+    if (!name) return;
+    tp_process_now_read(&now, (uint32_t)strtoul(name + strlen(first), NULL, 10));
+    if (!now.running) unlink(path);
+}
+
 static bool is_young(const char *path)
 {
     struct stat status;
@@ -264,6 +277,8 @@ static void take(struct tp_gather *gather, enum kind kind, const char *path,
         take_live(gather, path, look);
     } else if (kind == UNFINISHED) {
         judge_unfinished(gather, path, look);
+    } else if (kind == UNNAMED) {
+        judge_unnamed(path);
     } else if (patient && is_young(path)) {
         look->n_young++;
     } else {
@@ -318,6 +333,7 @@ void tp_gather_finish(struct tp_gather *gather)
         take_all(gather, DUMP, false, &look);
         take_all(gather, LIVE, false, &look);
         take_all(gather, UNFINISHED, false, &look);
+        take_all(gather, UNNAMED, false, &look);
         // Whoever ended meanwhile has left its dump behind us.
         if (look.n_taken == 0 && look.n_gone == 0) break;
     }

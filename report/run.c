@@ -18,6 +18,7 @@
 
 #include "report/emit.h"
 #include "report/model.h"
+#include "report/survey.h"
 
 enum {
     OPTION_COLOUR = 256,
@@ -312,6 +313,14 @@ static bool finish(struct session *session, bool started, struct tp_error *error
     return good;
 }
 
+/* What earlier processes left, once it was listed and is old, goes in passing. */
+static void clean_in_passing(const struct wishes *wishes)
+{
+    char line[TP_CLEAN_LINE];
+    if (!wishes->quiet && tp_clean_in_passing(line, NULL, 0))
+        fprintf(stderr, "tidepool: %s\n", line);
+}
+
 static int run(const struct wishes *wishes, struct tp_error *error)
 {
     char *library = NULL;
@@ -334,6 +343,7 @@ static int run(const struct wishes *wishes, struct tp_error *error)
     bool started = error->text[0] == '\0';
     // A recording that cannot be written must not hide how the program ended.
     (void)finish(&session, started, error);
+    clean_in_passing(wishes);
 done:
     tp_gather_fini(&session.gather);
     free(session.wanted);

@@ -155,24 +155,12 @@ static void expand(const char *pattern, char *out, uint64_t sequence)
 /* Moves the finished file to a name that nobody has; 0 or an errno. */
 static int move_into_place(void)
 {
-    for (unsigned i = 0; i < NAMES; i++) {
-        if (i)
-            tp_format(dump.path, sizeof(dump.path), "%s.%u", dump.wish, i);
-        else
-            tp_format(dump.path, sizeof(dump.path), "%s", dump.wish);
-        if (syscall(SYS_renameat2, AT_FDCWD, dump.beside, AT_FDCWD, dump.path,
-                RENAME_NOREPLACE) == 0)
-            return 0;
-        if (errno == EEXIST) continue;
-        if (errno != EINVAL && errno != ENOSYS && errno != EPERM) return errno;
-        // This file system, or a sandbox, cannot; a link cannot replace anything either.
-        if (link(dump.beside, dump.path) == 0) {
-            unlink(dump.beside);
-            return 0;
-        }
-        if (errno != EEXIST) return errno;
+    int error = EEXIST;
+    for (unsigned i = 0; i < NAMES && error == EEXIST; i++) {
+        tp_format(dump.path, sizeof(dump.path), i ? "%s.%u" : "%s", dump.wish, i);
+        error = tp_names_give(dump.beside, dump.path);
     }
-    return EEXIST;
+    return error;
 }
 
 /* ---- content ---- */

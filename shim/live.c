@@ -52,7 +52,7 @@ enum {
     BAYS = 1024,
     SETTLE_AFTER = 32,         // slow paths of a forked child,
     SETTLE_NS = 10 * 1000000,  // or so long after the fork
-    TRIES = 100,               // of a call that signals may cut short
+    NAMES = 100,               // tried in a folder
 };
 static_assert(AT_BAYS % 4096 == 0, "bays begin on a page");
 
@@ -185,20 +185,35 @@ static void stretch(int fd, uint64_t bytes)
     live.place.length = good ? all : bytes;
 }
 
-/* Under the name itself a kill must leave nothing but a whole account. */
-static int create(const char *folder, char *out_path)
+static void set_name(const char *folder, unsigned n)
 {
-    for (unsigned n = 0; n < 100; n++) {
-        tp_format(out_path, TP_PATH, "%s/tidepool.%u.%lu.%u", folder, tp_boot.pid,
-            (unsigned long)tp_boot.start_jiffies, n);
-        tp_format(live.beside, sizeof(live.beside), "%s.new", out_path);
-        if (access(out_path, F_OK) == 0) continue;  // an earlier program's
+    tp_format(live.place.path, TP_PATH, "%s/tidepool.%u.%lu.%u", folder, tp_boot.pid,
+        (unsigned long)tp_boot.start_jiffies, n);
+}
+
+/* Under the name itself a kill must leave nothing but a whole account. */
+static int create_beside(const char *folder)
+{
+    for (unsigned n = 0; n < NAMES; n++) {
+        set_name(folder, n);
+        tp_format(live.beside, sizeof(live.beside), "%s.new", live.place.path);
         int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
         int fd = open(live.beside, flags, 0600);
         if (fd >= 0) return fd;
         if (errno != EEXIST) return -1;
     }
     return -1;
+}
+
+/* Gives the filled file the first name that is free; 0 or an errno. */
+static int take_name(const char *folder)
+{
+    int error = EEXIST;
+    for (unsigned n = 0; n < NAMES && error == EEXIST; n++) {
+        set_name(folder, n);
+        error = tp_names_give(live.beside, live.place.path);
+    }
+    return error;
 }
 
 static uint64_t offset_of(uint32_t slot)
@@ -248,7 +263,7 @@ static int fill_and_map(int fd)
 /* Tries one folder; 0 or an errno. */
 static int open_in(const char *folder)
 {
-    int fd = create(folder, live.place.path);
+    int fd = create_beside(folder);
     if (fd < 0) {
         live.place.path[0] = '\0';
         return errno;
@@ -258,7 +273,7 @@ static int open_in(const char *folder)
     // The umask may have taken even the owner's right to read it later.
     if (!error && (status.st_mode & 0777) != 0600) fchmod(fd, 0600);
     if (!error) error = fill_and_map(fd);
-    if (!error && rename(live.beside, live.place.path) < 0) error = errno;
+    if (!error) error = take_name(folder);
     close(fd);
     if (error) {
         unlink(live.beside);

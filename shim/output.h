@@ -114,6 +114,9 @@ int tp_growth_map(
 bool tp_growth_release(
     const struct tp_live_place *place, void *at, uint64_t offset, size_t bytes);
 
+/* names.c: 0, or an errno: EEXIST, and nothing has changed, when `to` is taken. */
+int tp_names_give(const char *from, const char *to);
+
 /* dump.c */
 
 /*

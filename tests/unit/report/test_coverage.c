@@ -43,6 +43,9 @@ static void each_reason_has_its_word_and_its_row(void **state)
         { TP_PROCESS_NO_FILE, 0, 0, 0, "no_live_file",
             "  Coverage    The account was in anonymous memory: SIGKILL would have lost "
             "it.\n" },
+        { TP_PROCESS_SANDBOXED, 0, 0, 0, "sandboxed",
+            "  Coverage    It gave up system calls: no dump was written, this is its "
+            "live file.\n" },
         { TP_PROCESS_DEEPBIND_KEPT, 0, 0, 0, "deepbind_kept",
             "  Coverage    A library was opened with RTLD_DEEPBIND: its blocks are not "
             "counted.\n" },
@@ -88,7 +91,7 @@ static void all_of_them_fit(void **state)
     dump.header.flags = TP_FILE_LOST_COUNTS;
     dump.process.deepbind_stripped = dump.process.namespaces = UINT32_MAX;
     struct tp_profile profile = profile_of(&dump);
-    assert_int_equal(profile.n_coverage_reasons, 6);
+    assert_int_equal(profile.n_coverage_reasons, 7);
     assert_string_equal(profile.coverage_reasons[0], "other_malloc");
     char *text = test_written(write_coverage, &profile);
     assert_null(strstr(strstr(text, "Coverage") + 1, "Coverage"));

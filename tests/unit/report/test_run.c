@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -412,14 +413,24 @@ static void a_process_that_goes_on_keeps_its_live_file(void **state)
 {
     (void)state;
     struct tp_gather gather;
-    leave_counted("tidepool.1.2.3", (uint32_t)getpid(), 0, 101, true);
+    struct tp_process_now now;
+    char name[64];
+    tp_process_now_read(&now, (uint32_t)getpid());
+    snprintf(name, sizeof(name), "tidepool.%d.%llu.0", getpid(),
+        (unsigned long long)now.start_jiffies);
+    leave_counted(name, (uint32_t)getpid(), 0, 101, true);
+    int fd = open(name, O_RDONLY);
+    void *mapped = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+    assert_ptr_not_equal(mapped, MAP_FAILED);
+    close(fd);
     open_gather(&gather);
     tp_gather_finish(&gather);
     assert_int_equal(gather.n_running, 1);
     holds(&gather, 1);
-    assert_int_equal(access("tidepool.1.2.3", F_OK), 0);
+    assert_int_equal(access(name, F_OK), 0);
     assert_false(tp_gather_clean(&gather));
     tp_gather_fini(&gather);
+    munmap(mapped, 4096);
 }
 
 static void what_a_full_disk_does_not_take_stays(void **state)
