@@ -23,6 +23,7 @@ enum {
     TOP_PROGRAMS = 8,  // with a row of their own
     WHOLE = 20,        // processes of a tree that is shown whole
     ROWS = 16,         // of a larger one; and at most one more for each level
+    KILLED = 8,        // killed processes that are shown although they were folded
     DEEPEST = 8,       // level of a tree that is not shown whole
     NAME = 32,         // columns of a name in the tree, indented
     CHAIN = 128,       // bytes of the names of the programs of a process
@@ -166,6 +167,7 @@ struct page {
     struct tp_writer *w;
     const struct tp_report *report;
     struct tp_work *whole;  // of each node with all below it; NULL: no folding
+    bool *written;          // with `whole`: nodes that have a row
     size_t rows;
 };
 
@@ -202,18 +204,25 @@ static size_t indent_of(size_t depth)
     return 2 + 2 * (depth < DEEPEST ? depth : DEEPEST);
 }
 
-static void write_node(struct page *page, size_t i)
+static bool is_killed(const struct page *page, size_t i)
+{
+    const struct tp_node *node = &page->report->tree.nodes[i];
+    return strcmp(last_of(page->report, node)->reason, "killed") == 0;
+}
+
+static void write_node(struct page *page, size_t i, size_t depth)
 {
     struct tp_writer *w = page->w;
     const struct tp_node *node = &page->report->tree.nodes[i];
     char chain[CHAIN];
-    size_t indent = indent_of(node->depth);
+    size_t indent = indent_of(depth);
     chain_of(chain, page->report, node);
     tp_write_format(w, "%*s", (int)indent, "");
     tp_write_column(w, chain, NAME + 2 - indent);
     tp_write_format(w, "%9u  %-8s", node->pid, last_of(page->report, node)->reason);
     tp_write_time(w, node->duration_ns, 9);
     write_figures(w, &node->own);
+    if (page->written) page->written[i] = true;
     page->rows++;
 }
 
@@ -320,13 +329,33 @@ static void write_folding(struct page *page, size_t first, size_t end, size_t de
             break;
         }
         size_t node = siblings[i].node;
-        write_node(page, node);
+        write_node(page, node, depth);
         if (nodes[node].n_below)
             write_folding(page, node + 1, node + 1 + nodes[node].n_below, depth + 1);
         if (next > i + 1) fold(page, siblings, i + 1, next, depth);
         i = next;
     }
     free(siblings);
+}
+
+/* What was killed is what one looks for: it has a row even where it was folded. */
+static void write_killed(struct page *page)
+{
+    size_t n = 0, n_nodes = page->report->tree.n_nodes;
+    for (size_t i = 0; i < n_nodes; i++) {
+        if (page->written[i] || !is_killed(page, i)) continue;
+        if (n++ >= KILLED) continue;
+        if (n == 1) {
+            tp_paint(page->w, TP_DIM);
+            tp_write_text(page->w, "  Killed, and folded above:\n");
+            tp_unpaint(page->w);
+        }
+        write_node(page, i, 0);
+    }
+    if (n <= KILLED) return;
+    char text[TP_HUMAN_BYTES];
+    tp_write_format(
+        page->w, "  %s more\n", tp_human_count(text, (int64_t)(n - KILLED)));
 }
 
 static struct tp_work *sum_below(const struct tp_tree *tree)
@@ -347,11 +376,18 @@ static void write_processes(struct tp_writer *w, const struct tp_report *report)
     tp_write_heading(w, "PROCESSES",
         "                               pid  ended        time  allocations   left over"
         "        peak");
-    if (tree->n_nodes > WHOLE) page.whole = sum_below(tree);
-    if (page.whole)
+    if (tree->n_nodes > WHOLE) {
+        page.whole = sum_below(tree);
+        page.written = calloc(tree->n_nodes, sizeof(page.written[0]));
+    }
+    if (page.whole && page.written) {
         write_folding(&page, 0, tree->n_nodes, 0);
-    else
-        for (size_t i = 0; i < tree->n_nodes && i < WHOLE; i++) write_node(&page, i);
+        write_killed(&page);
+    } else {
+        for (size_t i = 0; i < tree->n_nodes && i < WHOLE; i++)
+            write_node(&page, i, tree->nodes[i].depth);
+    }
+    free(page.written);
     free(page.whole);
     if (!tree->forked) return;
     tp_paint(w, TP_DIM);

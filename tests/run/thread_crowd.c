@@ -26,7 +26,7 @@
  * expect: last.self.memory_bytes < 2 << 20
  *
  * case: one_after_another
- * arg: 20000 8 0
+ * arg: 100000 8 0
  * expect: said.live_kb < 200
  * expect: said.resident_kb < 1000
  * expect: dumps[1].self.memory_bytes - dumps[0].self.memory_bytes < 100000
