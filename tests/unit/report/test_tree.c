@@ -258,6 +258,29 @@ static void a_deep_chain_is_folded_at_its_end(void **state)
     free(text);
 }
 
+/* Folded or not, what was killed has a row; of very many the first. */
+static void what_was_killed_is_always_shown(void **state)
+{
+    (void)state;
+    add(1, 0, 0, "make", 17);
+    for (uint32_t i = 0; i < 1000; i++) {
+        struct tp_dump *dump = add(10 + i, 1, 1 + i, "gcc", 101);
+        if (i % 100 == 50) dump->header.reason = TP_REASON_KILLED;
+    }
+    build();
+    char *text = test_capture(tp_text_write, &report);
+    const char *at = strstr(text, "  Killed, and folded above:\n");
+    assert_non_null(at);
+    for (uint32_t i = 0; i < 8; i++) {
+        char pid[16];
+        snprintf(pid, sizeof(pid), " %u  killed ", 60 + 100 * i);
+        at = strstr(at, pid);
+        assert_non_null(at);
+    }
+    assert_non_null(strstr(at, "\n  2 more\n"));
+    free(text);
+}
+
 #define CASE(test) cmocka_unit_test_setup_teardown(test, begin, end)
 
 int main(void)
@@ -272,6 +295,7 @@ int main(void)
         CASE(sums_of_hostile_figures_do_not_wrap),
         CASE(thousands_of_processes_are_one_screen),
         CASE(a_deep_chain_is_folded_at_its_end),
+        CASE(what_was_killed_is_always_shown),
     };
     return cmocka_run_group_tests_name("tree", tests, NULL, NULL);
 }
