@@ -424,6 +424,7 @@ void tp_large_after_fork(bool child)
     if (child) {
         atomic_store_explicit(&large.lock.word, 0, memory_order_relaxed);
         atomic_store_explicit(&large.start_lock.word, 0, memory_order_relaxed);
+        atomic_store_explicit(&large.looking, false, memory_order_relaxed);
     }
     // jemalloc may have started between the two: it unlocks only what it has locked.
     if (child && large.child) large.child();

@@ -231,7 +231,8 @@ void tp_os_loud(const struct tp_quiet *quiet)
     sigset_t came = set_of(now & quiet->blocked & ~quiet->pending);
     if (bits_of(&came)) {
         struct timespec at_once = { 0 };
-        while (sigtimedwait(&came, NULL, &at_once) > 0) {
+        // Not the C library's: a thread could be cancelled in it.
+        while (syscall(SYS_rt_sigtimedwait, &came, NULL, &at_once, 8) > 0) {
         }
     }
     sigprocmask(SIG_UNBLOCK, &ours, NULL);

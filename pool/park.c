@@ -451,7 +451,9 @@ static void unlock_shared(void)
 bool tp_park_begin_alone(void)
 {
     tp_lock_enter(&park.lock);
-    if (park.out <= 1 && tp_lock_try(&park.shared_lock)) {
+    // The one heap that is out may be somebody else's.
+    uint32_t mine = tp_heap_self->alive || tp_heap_self == &tp_heap_aside;
+    if (park.out <= mine && tp_lock_try(&park.shared_lock)) {
         atomic_store_explicit(&park.shared_by, tp_os_tid(), memory_order_relaxed);
         return true;
     }

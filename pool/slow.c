@@ -176,7 +176,8 @@ struct tp_heap *tp_slow_enter(void)
 {
     uintptr_t outer = tp_slow_begin();
     if (TP_UNLIKELY(is_unknown_child())) tp_host_forked();
-    if (TP_UNLIKELY(pool.unsettled)) pool.unsettled = !tp_host_settle();
+    // Settling takes locks that a slow path below us may hold.
+    if (TP_UNLIKELY(pool.unsettled) && !outer) pool.unsettled = !tp_host_settle();
     if (TP_UNLIKELY(tp_heap_self == &tp_heap_aside)) tp_slow_come_back();
     struct tp_heap *heap = tp_heap_self;
     if (TP_UNLIKELY(!heap->alive)) {
@@ -218,10 +219,10 @@ void tp_pool_defer(void)
     atomic_store_explicit(&tp_slow_now.deferred, true, memory_order_relaxed);
 }
 
-void tp_pool_step_aside(const void *stack, size_t stack_bytes)
+bool tp_pool_step_aside(const void *stack, size_t stack_bytes)
 {
     struct tp_heap *heap = tp_heap_self;
-    if (heap == &tp_heap_gone || heap == &tp_heap_aside) return;
+    if (heap == &tp_heap_gone || heap == &tp_heap_aside) return false;
     // Another signal may come between any two of these lines; heap makes them count.
     tp_heap_self = &tp_heap_aside;
     atomic_signal_fence(memory_order_seq_cst);
@@ -230,6 +231,7 @@ void tp_pool_step_aside(const void *stack, size_t stack_bytes)
     tp_slow_now.aside.stack_bytes = stack_bytes;
     atomic_signal_fence(memory_order_seq_cst);
     tp_slow_now.aside.heap = heap;
+    return true;
 }
 
 void tp_pool_step_back(void)
@@ -382,6 +384,7 @@ bool tp_pool_forked(void)
     if (pool.fork_mark) atomic_store_explicit(pool.fork_mark, 1, memory_order_relaxed);
     tp_large_after_fork(true);
     struct tp_heap *self = tp_heap_self;
+    if (self == &tp_heap_aside && tp_slow_now.aside.heap) self = tp_slow_now.aside.heap;
     uint32_t running =
         atomic_load_explicit(&tp_account.totals.running, memory_order_relaxed);
     bool alone = running <= 1 && pool.single;

@@ -48,6 +48,11 @@ static void leave(void *unused)
     tp_live_remove();
 }
 
+void tp_exit_forked(void)
+{
+    atomic_store_explicit(&leaving.done, false, memory_order_relaxed);
+}
+
 TP_EXPORT _Noreturn void _exit(int status)
 {
     leave(NULL);

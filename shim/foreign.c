@@ -36,6 +36,7 @@ enum { MAPPED = 2, OTHER_HEAP = 4, CHUNK_BITS = 7 };
 static bool is_readable(uintptr_t at)
 {
     // The kernel copies the set before it finds that there is no such way to set it.
+    if (tp_os_is_sandboxed()) return true;  // as far as we may ask
     int saved = errno;
     bool good = syscall(SYS_rt_sigprocmask, -1, at, NULL, 8) == 0 || errno != EFAULT;
     errno = saved;

@@ -44,6 +44,7 @@ void tp_host_forked(void)
     tp_pool_forked();
     tp_dump_forked();
     tp_signals_forked();
+    tp_exit_forked();
 }
 
 static void find(void)

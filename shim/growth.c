@@ -24,6 +24,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #ifndef MADV_POPULATE_WRITE
@@ -130,8 +131,9 @@ bool tp_growth_release(
     if (!place || punch_blind(place, offset, bytes) == 0) return true;
     int fd = open_again(place);
     if (fd < 0) return true;  // the file keeps its pages
-    fallocate(
-        fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)bytes);
+    // Not the C library's: a thread could be cancelled in it, with a lock in its hands.
+    syscall(SYS_fallocate, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+        (off_t)offset, (off_t)bytes);
     close(fd);
     return true;
 }

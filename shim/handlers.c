@@ -55,13 +55,14 @@ static void on_signal(int number, siginfo_t *info, void *context);
 static struct {
     _Atomic(tp_handler) theirs[SIGNALS];
     _Atomic(uint64_t) once;  // bit n: SA_RESETHAND, the kernel forgets it when it calls
+    _Atomic(uint64_t) plain;  // bit n: the program did not ask for SA_SIGINFO
 } handlers;
 
 /* Signals that wait, in the thread that they came to. */
 struct waiting {
-    int number;    // 0: none
-    bool in_turn;  // queued again: `info` is for the next of its number that comes
-    uint64_t mask;
+    int number;        // 0: none
+    bool in_turn;      // queued again: `info` is for the next of its number that comes
+    uint64_t blocked;  // for its sake, where it fell
     char info[INFO_BYTES];
 };
 static TP_THREAD struct waiting waiting[WAITING];
@@ -77,6 +78,19 @@ static bool is_function(const struct sigaction *action)
         action->sa_handler != SIG_ERR;
 }
 
+static void note(_Atomic(uint64_t) *bits, int number, bool on)
+{
+    if (on)
+        atomic_fetch_or_explicit(bits, bit(number), memory_order_relaxed);
+    else
+        atomic_fetch_and_explicit(bits, ~bit(number), memory_order_relaxed);
+}
+
+static bool is_noted(const _Atomic(uint64_t) *bits, int number)
+{
+    return atomic_load_explicit(bits, memory_order_relaxed) & bit(number);
+}
+
 /* ---- when a signal comes ---- */
 
 static bool is_fault(int number)
@@ -89,7 +103,7 @@ static bool may_wait(int number, const siginfo_t *info)
 {
     if (number == SIGABRT || (is_fault(number) && info->si_code > 0)) return false;
     if (tp_os_is_sandboxed()) return false;  // which may forbid to queue it again
-    return !(atomic_load_explicit(&handlers.once, memory_order_relaxed) & bit(number));
+    return !is_noted(&handlers.once, number);
 }
 
 /* The place of signal `number`, 0: a free one; NULL when there is none. */
@@ -108,11 +122,12 @@ static bool wait(int number, const siginfo_t *info, ucontext_t *context)
     if (!place) return false;
     // The kernel's part of the mask is its first word.
     uint64_t *mask = (uint64_t *)(void *)&context->uc_sigmask;
-    place->mask = *mask;
+    uint64_t before = *mask;
     memcpy(place->info, info, INFO_BYTES);
     place->number = number;
     for (int n = 1; n < SIGNALS; n++)
         if (!is_fault(n) && n != SIGABRT) *mask |= bit(n);
+    place->blocked = *mask & ~before;
     tp_pool_defer();
     return true;
 }
@@ -133,27 +148,33 @@ static bool queue_again(struct waiting *place)
     return syscall(SYS_rt_tgsigqueueinfo, pid, tid, number, &info) == 0;
 }
 
+/* Calls the handler as the kernel would have: there is no other way left. */
+static void call_instead(struct waiting *place, int number)
+{
+    siginfo_t info = { 0 };
+    ucontext_t context = { 0 };
+    struct sigaction action;
+    memcpy(&info, place->info, INFO_BYTES);
+    place->number = 0;
+    place->in_turn = false;
+    getcontext(&context);
+    if (__sigaction(number, NULL, &action) == 0 && is_function(&action))
+        action.sa_sigaction(number, &info, &context);
+}
+
 void tp_host_signal_due(void)
 {
-    struct waiting *place = NULL;
-    for (int i = 0; i < WAITING; i++)
-        if (waiting[i].number && !waiting[i].in_turn) place = &waiting[i];
-    if (!place) return;
-    int saved = errno, number = place->number;
-    uint64_t mask = place->mask;
-    // It is blocked now, and comes when the old mask is back.
-    bool queued = queue_again(place);
-    if (!queued) place->number = 0;
-    if (!queued) {
-        siginfo_t info = { 0 };
-        ucontext_t context;
-        struct sigaction action;
-        memcpy(&info, place->info, INFO_BYTES);
-        getcontext(&context);
-        if (__sigaction(number, NULL, &action) == 0 && is_function(&action))
-            action.sa_sigaction(number, &info, &context);
+    int saved = errno;
+    uint64_t blocked = 0;
+    for (int i = 0; i < WAITING; i++) {
+        struct waiting *place = &waiting[i];
+        if (!place->number || place->in_turn) continue;
+        int number = place->number;
+        blocked |= place->blocked;
+        if (!queue_again(place)) call_instead(place, number);
     }
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof(mask));
+    // They are blocked now, and come when this is undone.
+    syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, &blocked, NULL, sizeof(blocked));
     errno = saved;
 }
 
@@ -211,9 +232,9 @@ void tp_handlers_call(tp_handler handler, int number, siginfo_t *info, void *con
     uintptr_t here = (uintptr_t)__builtin_frame_address(0);
     size_t bytes = at->uc_stack.ss_size;
     if (here - (uintptr_t)at->uc_stack.ss_sp >= bytes) bytes = 0;
-    tp_pool_step_aside(at->uc_stack.ss_sp, bytes);
+    bool aside = tp_pool_step_aside(at->uc_stack.ss_sp, bytes);
     handler(number, info, context);
-    tp_pool_step_back();
+    if (aside) tp_pool_step_back();
 }
 
 static void on_signal(int number, siginfo_t *info, void *context)
@@ -238,7 +259,10 @@ static bool is_us(void)
     return tp_os_is_sandboxed() || (uint32_t)syscall(SYS_getpid) == tp_boot.pid;
 }
 
-/* Both kinds of handler are called with three arguments; one kind does not look. */
+/*
+ * Both kinds of handler are called with three arguments; one kind does not look. The
+ * kernel is asked for all three, because we do.
+ */
 static tp_handler handler_of(const struct sigaction *action)
 {
     return action->sa_sigaction;
@@ -249,27 +273,36 @@ int tp_handlers_set(int number, const struct sigaction *new, struct sigaction *o
     if (!is_known(number)) return __sigaction(number, new, old);
     tp_handler before =
         atomic_load_explicit(&handlers.theirs[number], memory_order_relaxed);
+    bool was_plain = is_noted(&handlers.plain, number);
     struct sigaction ours, was;
     const struct sigaction *wanted = new;
     if (new &&is_function(new) && is_us()) {
         ours = *new;
-        uint64_t once = (unsigned)new->sa_flags &SA_RESETHAND ? bit(number) : 0;
-        if (once)
-            atomic_fetch_or_explicit(&handlers.once, once, memory_order_relaxed);
-        else
-            atomic_fetch_and_explicit(
-                &handlers.once, ~bit(number), memory_order_relaxed);
+        note(&handlers.once, number, ((unsigned)new->sa_flags &SA_RESETHAND) != 0);
+        note(&handlers.plain, number, !(new->sa_flags &SA_SIGINFO));
         atomic_store_explicit(
             &handlers.theirs[number], handler_of(new), memory_order_release);
         ours.sa_sigaction = on_signal;
+        ours.sa_flags |= SA_SIGINFO;
         wanted = &ours;
     }
     int result = __sigaction(number, wanted, old ? &was : NULL);
     if (result == 0 && old) {
-        if (was.sa_sigaction == on_signal) was.sa_sigaction = before;
+        bool mine = was.sa_sigaction == on_signal;
+        if (mine) was.sa_sigaction = before;
+        if (mine && was_plain) was.sa_flags &= ~SA_SIGINFO;
         *old = was;
     }
     return result;
+}
+
+/* What the C library installed without it gets SA_SIGINFO. */
+static void complete(int number)
+{
+    struct sigaction now;
+    if (__sigaction(number, NULL, &now) != 0 || now.sa_sigaction != on_signal) return;
+    now.sa_flags |= SA_SIGINFO;
+    __sigaction(number, &now, NULL);
 }
 
 sighandler_t tp_handlers_set_by(tp_setter set, int number, sighandler_t handler)
@@ -280,19 +313,24 @@ sighandler_t tp_handlers_set_by(tp_setter set, int number, sighandler_t handler)
         atomic_load_explicit(&handlers.theirs[number], memory_order_relaxed);
     struct sigaction ours = { .sa_sigaction = on_signal };
     bool held = handler == SIG_HOLD;  // sigset() then blocks the signal, no more
-    if (is_function(&wish) && !held && is_us()) {
+    bool mine = is_function(&wish) && !held && is_us();
+    if (mine) {
         atomic_store_explicit(
             &handlers.theirs[number], handler_of(&wish), memory_order_release);
         // It may be good for one call only: then nothing waits, which is safe as well.
-        if (set == ssignal)
-            atomic_fetch_and_explicit(
-                &handlers.once, ~bit(number), memory_order_relaxed);
-        else
-            atomic_fetch_or_explicit(&handlers.once, bit(number), memory_order_relaxed);
+        note(&handlers.once, number, set != ssignal);
+        note(&handlers.plain, number, true);
         handler = ours.sa_handler;
     }
     // The C library's own, because siginterrupt() tells it which flags to use.
+    // No signal may come before it is complete; but sigset() changes the mask itself.
+    bool block = mine && set == ssignal && !tp_os_is_sandboxed();
+    sigset_t all, mask;
+    sigfillset(&all);
+    if (block) sigprocmask(SIG_SETMASK, &all, &mask);
     struct sigaction was = { .sa_handler = set(number, handler) };
+    if (mine) complete(number);
+    if (block) sigprocmask(SIG_SETMASK, &mask, NULL);
     if (was.sa_sigaction == on_signal) was.sa_sigaction = before;
     return was.sa_handler;
 }

@@ -175,5 +175,6 @@ void tp_syscalls_open(void);
 
 /* exit.c */
 void tp_exit_open(void);
+void tp_exit_forked(void);
 
 #endif

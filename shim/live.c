@@ -81,6 +81,7 @@ static struct {
     uint32_t n_bays;
     _Atomic(uint32_t) n_ended;
     uint32_t flags;       // enum tp_file_flags
+    bool late;            // something may have been counted before the file is made
     bool due;             // a forked child without its file yet
     bool torn;            // the parent folded slots while they were copied
     bool fresh_fork;      // a forked child that has reached no slow path yet
@@ -235,8 +236,12 @@ static int fill_and_map(int fd)
         if (has_pages(i))
             error = tp_growth_reserve(fd, offset_of(i * TP_BAY_SLOTS), BAY_BYTES);
     if (error) return error;
+    // At the start the rest is zero, as the file is.
+    size_t account = live.late ? sizeof(tp_account) : TP_PAGE;
+    size_t n_ended = live.late ? sizeof(ended) : 0;
     if (pwrite(fd, &file, sizeof(file), 0) != (ssize_t)sizeof(file) ||
-        pwrite(fd, &tp_account, TP_PAGE, AT_ACCOUNT) != TP_PAGE)
+        pwrite(fd, &tp_account, account, AT_ACCOUNT) != (ssize_t)account ||
+        pwrite(fd, ended, n_ended, AT_ENDED) != (ssize_t)n_ended)
         return errno;
     for (uint32_t i = 0; i < live.n_bays; i++) {
         if (!has_pages(i)) continue;
@@ -417,6 +422,7 @@ static void open_late(void)
     live.due = !tp_pool_begin_alone(&outer);
     if (live.due) return;
     list_bays();
+    live.late = true;
     file.header.reason = 0;  // an exec that failed may have closed the last one
     open_file();
     tp_pool_end_alone(outer);

@@ -23,14 +23,21 @@
 #include <sys/syscall.h>
 
 /* In C these take any number of arguments; in fact always so many. */
+#if defined(__x86_64__)
+void tp_syscall(void) __asm__("syscall");
+#else
 long tp_syscall(long number, long a, long b, long c, long d, long e, long f) __asm__(
     "syscall");
+#endif
 int tp_prctl(int option, long a, long b, long c, long d) __asm__("prctl");
 int tp_clone(int (*run)(void *), void *stack, int flags, void *argument, void *parent,
     void *tls, void *child) __asm__("clone");
 
+/* The next syscall() in the order of look-up. */
+__attribute__((used, visibility("hidden"))) long (*tp_syscall_next)(
+    long, long, long, long, long, long, long);
+
 static struct {
-    long (*syscall)(long, long, long, long, long, long, long);
     int (*clone)(int (*)(void *), void *, int, void *, void *, void *, void *);
 } real;
 
@@ -74,7 +81,8 @@ static bool is_fork(long number, long a, long b)
     if (number == SYS_fork) return true;
 #endif
     if (number == SYS_clone) return !(a & CLONE_VM) && !b;
-    if (number != SYS_clone3) return false;
+    // Without arguments it is a question whether the kernel has it.
+    if (number != SYS_clone3 || !a || b < CLONE_ARGS_SIZE_VER0) return false;
     const struct clone_args *wish = (const struct clone_args *)a;
     return !(wish->flags & CLONE_VM) && !wish->stack;
 }
@@ -92,6 +100,14 @@ static bool is_filter(long number, long a)
         (a == SECCOMP_SET_MODE_FILTER || a == SECCOMP_SET_MODE_STRICT);
 }
 
+/* Of threads that cannot be brought into step the number comes back, as a failure. */
+static bool is_in_force(long number, long flags, long result)
+{
+    bool in_step = number == SYS_seccomp && (flags & (long)SECCOMP_FILTER_FLAG_TSYNC) &&
+        !(flags & (long)SECCOMP_FILTER_FLAG_TSYNC_ESRCH);
+    return in_step ? result == 0 : result >= 0;
+}
+
 /* Makes a call that concerns us. */
 static TP_COLD long take_part(
     long number, long a, long b, long c, long d, long e, long f)
@@ -100,7 +116,7 @@ static TP_COLD long take_part(
     // One that is in force may forbid to ask who we are.
     bool first = filter && !tp_os_is_sandboxed() && is_us();
     long result = ask(number, a, b, c, d, e, f);
-    if (first && result >= 0) {
+    if (first && is_in_force(number, b, result)) {
         atomic_store_explicit(&tp_os_sandboxed, true, memory_order_relaxed);
         tp_live_note_sandbox();
     }
@@ -108,13 +124,43 @@ static TP_COLD long take_part(
     return result;
 }
 
+/* What the entry below falls to. */
+long tp_syscall_seen(long number, long a, long b, long c, long d, long e, long f);
+
+__attribute__((used, visibility("hidden"))) long tp_syscall_seen(
+    long number, long a, long b, long c, long d, long e, long f)
+{
+    if (is_fork(number, a, b) || is_filter(number, a))
+        return take_part(number, a, b, c, d, e, f);
+    return ask(number, a, b, c, d, e, f);
+}
+
+#if defined(__x86_64__)
+/*
+ * In machine language, because the seventh argument stands in the caller's frame: where
+ * the caller has passed fewer it is a variable of its, and not to be written to, not
+ * even with what it holds. Numbers: clone, fork, prctl, seccomp, clone3.
+ */
+TP_EXPORT __attribute__((naked)) void tp_syscall(void)
+{
+    __asm__("cmpq $56, %rdi; je 1f; cmpq $57, %rdi; je 1f; cmpq $157, %rdi; je 1f\n\t"
+            "cmpq $317, %rdi; je 1f; cmpq $435, %rdi; je 1f\n\t"
+            "movq tp_syscall_next(%rip), %rax; testq %rax, %rax; je 1f\n\t"
+            "jmp *%rax\n"
+            "1:\tjmp tp_syscall_seen");
+}
+static_assert(SYS_clone == 56 && SYS_fork == 57 && SYS_prctl == 157 &&
+        SYS_seccomp == 317 && SYS_clone3 == 435,
+    "the numbers above");
+#else
+/* All seven are in registers here. */
 TP_EXPORT long tp_syscall(long number, long a, long b, long c, long d, long e, long f)
 {
-    if (TP_UNLIKELY(is_fork(number, a, b) || is_filter(number, a)))
-        return take_part(number, a, b, c, d, e, f);
-    return TP_LIKELY(real.syscall != NULL) ? real.syscall(number, a, b, c, d, e, f)
-                                           : ask(number, a, b, c, d, e, f);
+    if (TP_UNLIKELY(is_fork(number, a, b) || is_filter(number, a) || !tp_syscall_next))
+        return tp_syscall_seen(number, a, b, c, d, e, f);
+    return tp_syscall_next(number, a, b, c, d, e, f);
 }
+#endif
 
 TP_EXPORT int tp_prctl(int option, long a, long b, long c, long d)
 {
@@ -152,7 +198,7 @@ TP_EXPORT int tp_clone(int (*run)(void *), void *stack, int flags, void *argumen
 
 void tp_syscalls_open(void)
 {
-    real.syscall =
+    tp_syscall_next =
         (long (*)(long, long, long, long, long, long, long))dlsym(RTLD_NEXT, "syscall");
     real.clone = (int (*)(int (*)(void *), void *, int, void *, void *, void *,
         void *))dlsym(RTLD_NEXT, "clone");

@@ -115,6 +115,8 @@ int main(int argc, char **argv)
 {
     void *held[101];
     mode = argc > 1 ? argv[1][0] : 'e';
+    // How a program finds out whether the kernel has it.
+    MUST(syscall(SYS_clone3, NULL, 0) == -1 && errno == EINVAL);
     for (unsigned i = 0; i < 101; i++) held[i] = malloc(i * 97);
     free(malloc(173));  // the child finds blocks without a slow path
     dump_now();

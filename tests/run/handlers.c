@@ -30,6 +30,15 @@
  * case: faults
  * arg: faults
  * expect: said.handled == 3
+ * case: nested
+ * arg: nested
+ * plain: no
+ * expect: said.handled > 1000 and said.above > 1000
+ * case: mask
+ * arg: mask
+ * options: interval=100ms
+ * plain: no
+ * expect: said.handled > 1000
  */
 #include "scene.h"
 
@@ -260,6 +269,64 @@ static void faults(void)
     say("handled", handled);
 }
 
+/* ---- one handler on top of another, and what is blocked afterwards ---- */
+
+static _Atomic(number) above;
+
+static void on_above(int signal)
+{
+    (void)signal;
+    above++;
+}
+
+static void on_below(int signal)
+{
+    (void)signal;
+    unsigned char *block[40];
+    handled++;
+    for (int i = 0; i < 40; i++) memset(block[i] = malloc(48), i, 48);
+    for (int i = 0; i < 40; i++) {
+        for (int k = 0; k < 48; k++)
+            if (block[i][k] != i) _exit(93);
+        free(block[i]);
+    }
+}
+
+static void call_every(int signal, long ns, void (*handler)(int))
+{
+    struct sigaction action = { .sa_flags = SA_RESTART };
+    struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = signal };
+    struct itimerspec every = { { 0, ns }, { 0, ns } };
+    timer_t timer;
+    action.sa_handler = handler;
+    MUST(sigaction(signal, &action, NULL) == 0);
+    MUST(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
+    MUST(timer_settime(timer, 0, &every, NULL) == 0);
+}
+
+static void check_mask(void)
+{
+    sigset_t mask;
+    sigprocmask(SIG_BLOCK, NULL, &mask);
+    for (int n = 1; n < 65; n++) MUST(sigismember(&mask, n) != 1);
+}
+
+/* Works with blocks of one size for two seconds, which others take as well. */
+static void be_interrupted(void)
+{
+    unsigned char *block[200] = { 0 };
+    time_t end = time(NULL) + 2;
+    for (number n = 0; n % 2000 || time(NULL) <= end; n++) {
+        unsigned i = (unsigned)(n * 7 % 200);
+        for (int k = 0; block[i] && k < 48; k++)
+            if (block[i][k] != (unsigned char)(i | 0x80)) _exit(94);
+        free(block[i]);
+        memset(block[i] = malloc(48), (int)(i | 0x80), 48);
+        if (n % 64 == 0) free(malloc(5000));
+        if (n % 2000 == 0) check_mask();
+    }
+}
+
 int main(int n, char **words)
 {
     MUST(n == 2);
@@ -268,6 +335,16 @@ int main(int n, char **words)
     if (strcmp(words[1], "read_back") == 0) read_back();
     if (strcmp(words[1], "once") == 0) once();
     if (strcmp(words[1], "faults") == 0) faults();
+    bool nested = strcmp(words[1], "nested") == 0;
+    if (nested || strcmp(words[1], "mask") == 0) {
+        call_every(SIGUSR2, nested ? 300000 : 100000, on_below);
+        if (nested) call_every(SIGALRM, 70000, on_above);
+        be_interrupted();
+        signal(SIGUSR2, SIG_IGN);
+        signal(SIGALRM, SIG_IGN);
+        say("handled", handled);
+        say("above", above);
+    }
     if (strcmp(words[1], "storm") == 0 || on_alternate) storm();
     return 0;
 }

@@ -61,9 +61,9 @@ enum { THREADS = 50, ROUNDS = 300, TO_DIE = 3 };
 /* What this scene needs without the library; the last TO_DIE only in abort(). */
 static const int needed[] = { SYS_read, SYS_write, SYS_mmap, SYS_munmap, SYS_mprotect,
     SYS_madvise, SYS_mremap, SYS_brk, SYS_futex, SYS_exit, SYS_exit_group,
-    SYS_rt_sigreturn, SYS_rt_sigprocmask, SYS_rt_sigaction, SYS_clock_gettime,
-    SYS_clone, SYS_clone3, SYS_set_robust_list, SYS_rseq, SYS_sched_yield,
-    SYS_getrandom, SYS_wait4, SYS_tgkill, SYS_gettid, SYS_getpid };
+    SYS_rt_sigreturn, SYS_rt_sigprocmask, SYS_rt_sigaction, SYS_clone, SYS_clone3,
+    SYS_set_robust_list, SYS_rseq, SYS_sched_yield, SYS_getrandom, SYS_wait4,
+    SYS_tgkill, SYS_gettid, SYS_getpid };
 
 static const int of_files[] = {
     SYS_openat,

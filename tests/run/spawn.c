@@ -25,6 +25,12 @@
  * status: 9
  * expect: dumps[-1].dump.reason == 'exit'
  * expect: dumps[-1].calls.valloc == 7
+ * case: no_program
+ * arg: no_program
+ * expect: [r.dump.reason for r in dumps] == ['signal', 'signal', 'exit']
+ * expect: len(dumps[1].threads) == len(dumps[0].threads)
+ * expect: [l.operation for l in dumps[0].latency] == [l.operation for l in
+ *         dumps[1].latency][:len(dumps[0].latency)]
  * case: words
  * arg: words
  * status: 4
@@ -32,6 +38,7 @@
  */
 #include "scene.h"
 
+#include <pthread.h>
 #include <spawn.h>
 #include <sys/wait.h>
 
@@ -57,6 +64,19 @@ static void by_vfork(bool exec)
     MUST(waitpid(pid, &status, 0) == pid && status == 0);
 }
 
+static void *allocate(void *unused)
+{
+    free(malloc(200000));
+    return unused;
+}
+
+static void by_thread(void)
+{
+    pthread_t thread;
+    MUST(!pthread_create(&thread, NULL, allocate, NULL));
+    pthread_join(thread, NULL);
+}
+
 int main(int argc, char **argv)
 {
     const char *mode = argc > 1 ? argv[1] : "vfork";
@@ -71,8 +91,11 @@ int main(int argc, char **argv)
     if (!strcmp(mode, "words"))  // more than fit into any table of fixed size
         execlp("sh", "sh", "-c", "exit $(($# - 3995))", WORDS, WORDS, WORDS, WORDS,
             (char *)NULL);
+    if (!strcmp(mode, "no_program")) by_thread();
     dump_now();
-    if (!strcmp(mode, "system")) {
+    if (!strcmp(mode, "no_program")) {  // the account goes on, all of it
+        MUST(execl("/nowhere/at/all", "all", (char *)NULL) == -1 && errno == ENOENT);
+    } else if (!strcmp(mode, "system")) {
         int status = 0;
         pid_t pid;
         char *words[] = { (char[]){ "true" }, NULL };
