@@ -84,6 +84,7 @@ static void add_file(struct pieces *pieces, const char *path, bool left)
     if (lstat(path, &status) < 0 || !S_ISREG(status.st_mode) || status.st_size == 0)
         return;
     bool good = tp_source_open(&source, path, &ignored);
+    source.in_use = good && left && !tp_live_unused(source.fd);
     while (good && (source.at == 0 || source.at < (uint64_t)status.st_size)) {
         struct tp_image image;
         good = tp_image_freeze(&image, &source, &ignored);

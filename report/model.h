@@ -36,6 +36,7 @@ struct tp_source {
     char *path;   // as messages name it
     uint64_t at;  // where tp_image_freeze() finds the dump; 0: the first
     bool gone;    // a live file whose process has ended, or goes on without it
+    bool in_use;  // a live file that somebody maps, be the process seen or not
 };
 
 /*

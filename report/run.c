@@ -260,8 +260,9 @@ static void tell_gaps(const struct tp_gather *gather, bool started)
         fprintf(stderr, "tidepool: %zu file%s of this run could not be read; see %s\n",
             gather->n_damaged, gather->n_damaged == 1 ? "" : "s", gather->folder);
     if (gather->n_running)
-        fprintf(stderr, "tidepool: %zu process%s of this run go on; see %s\n",
-            gather->n_running, gather->n_running == 1 ? "" : "es", gather->folder);
+        fprintf(stderr, "tidepool: %zu process%s of this run %s on; see %s\n",
+            gather->n_running, gather->n_running == 1 ? "" : "es",
+            gather->n_running == 1 ? "goes" : "go", gather->folder);
     if (gather->n_dumps == 0 && !gather->why && started)
         fputs("tidepool: no recording: no process of this run loaded the library\n",
             stderr);

@@ -433,6 +433,44 @@ static void a_process_that_goes_on_keeps_its_live_file(void **state)
     munmap(mapped, 4096);
 }
 
+/* As a process in a pid namespace of its own is seen, or rather not seen. */
+static void a_file_in_use_stays_whatever_its_number_says(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "tidepool.1.2.3", "tidepool.1073741818.2.4.new",
+        "a.tide.1073741820.part" };
+    struct tp_gather gather;
+    void *mapped[3];
+    leave(names[0], TEST_PID - 4, 400, 0);
+    leave(names[1], TEST_PID - 4, 400, 0);
+    leave(names[2], TEST_PID - 4, 400, 0);
+    leave("b.tide", TEST_PID - 2, 300, TP_REASON_EXIT);  // of the number of the part
+    for (int i = 0; i < 3; i++) {
+        int fd = open(names[i], O_RDWR | O_CLOEXEC);
+        mapped[i] = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        assert_ptr_not_equal(mapped[i], MAP_FAILED);
+        close(fd);
+    }
+    open_gather(&gather);
+    tp_gather_finish(&gather);
+    assert_int_equal(gather.n_running, 1);
+    assert_int_equal(gather.n_damaged, 0);
+    holds(&gather, 2);
+    for (int i = 0; i < 3; i++) assert_int_equal(access(names[i], F_OK), 0);
+
+    struct tp_report report;
+    const char *const recordings[] = { gather.part };
+    assert_true(tp_report_open(&report, recordings, 1, &error));
+    assert_string_equal(report.profiles[1].reason, "request");
+    tp_report_fini(&report);
+    for (int i = 0; i < 3; i++) munmap(mapped[i], 4096);
+    tp_gather_finish(&gather);
+    assert_int_equal(gather.n_running, 0);
+    holds(&gather, 3);
+    for (int i = 0; i < 3; i++) assert_int_equal(access(names[i], F_OK), -1);
+    tp_gather_fini(&gather);
+}
+
 static void what_a_full_disk_does_not_take_stays(void **state)
 {
     (void)state;
@@ -505,6 +543,7 @@ int main(void)
         IN_FOLDER(a_dump_is_taken_when_it_has_been_there_for_a_moment),
         IN_FOLDER(an_account_that_went_on_after_its_last_dump_is_kept),
         IN_FOLDER(a_process_that_goes_on_keeps_its_live_file),
+        IN_FOLDER(a_file_in_use_stays_whatever_its_number_says),
         IN_FOLDER(what_a_full_disk_does_not_take_stays),
         IN_FOLDER(the_folder_goes_when_only_its_text_is_left),
     };
