@@ -85,15 +85,6 @@ struct piece {
     struct tp_gathered_program program;
 };
 
-static uint64_t counted_by(const struct tp_dump *dump)
-{
-    uint64_t n = 0;
-    for (size_t i = 0; i < dump->n_slots; i++)
-        for (size_t c = 0; c < TP_FORMAT_CLASSES; c++)
-            n += dump->slots[i].taken[c].allocations + dump->slots[i].frees[c];
-    return n;
-}
-
 enum verdict { GOOD, GONE, DAMAGED };
 
 /*
@@ -143,9 +134,13 @@ static enum verdict read_piece(struct piece *out, const char *path, bool live)
     out->reason = dump->header.reason;
     out->program.pid = dump->process.pid;
     out->program.start_ns = dump->process.start_monotonic_ns;
-    out->program.counted = counted_by(dump);
+    out->program.counted = tp_dump_counted(dump);
+    // One account that makes no sense would make the whole recording unreadable.
+    bool sound = tp_dump_is_sound(dump);
     tp_recording_fini(&recording);
-    return GOOD;
+    if (sound) return GOOD;
+    tp_image_fini(&out->image);
+    return DAMAGED;
 }
 
 /* ---- the recording --------------------------------------------------------------- */

@@ -372,6 +372,51 @@ static void what_cannot_be_read_stays(void **state)
     tp_gather_fini(&gather);
 }
 
+/* Whole by its rows, but with sums that no recording may have. */
+static void leave_overflowing(const char *path, uint32_t reason)
+{
+    struct test_file file;
+    test_file_full(&file);
+    struct tp_thread_slot *slot =
+        (void *)(file.bytes + test_file_row(&file, 5)->offset);
+    slot->taken[1].allocations = UINT64_MAX - 5;
+    test_file_header(&file)->reason = reason;
+    if (!reason) test_file_header(&file)->state = TP_FILE_LIVE;
+    write_file(path, file.bytes, file.n_bytes, 0600);
+    test_file_fini(&file);
+}
+
+static void an_account_that_cannot_be_true_spoils_no_recording(void **state)
+{
+    (void)state;
+    struct tp_gather gather;
+    struct tp_report report;
+    const char *const part[] = { "g.rec.part" };
+    leave("a.tide", TEST_PID - 2, 300, TP_REASON_EXIT);
+    leave_overflowing("b.tide", TP_REASON_EXIT);
+    leave_overflowing("tidepool.1.2.3", 0);
+    open_gather(&gather);
+    tp_gather_finish(&gather);
+    assert_int_equal(gather.n_damaged, 2);
+    holds(&gather, 1);
+    assert_int_equal(access("b.tide", F_OK), 0);
+    assert_int_equal(access("tidepool.1.2.3", F_OK), 0);
+    assert_true(tp_report_open(&report, part, 1, &error));
+    tp_report_fini(&report);
+    tp_gather_fini(&gather);
+
+    // One that stands in a recording already is left out; alone it is an error.
+    const char *const both[] = { "both.rec" };
+    const char *const bad[] = { "b.tide" };
+    assert_int_equal(system("cat b.tide g.rec.part > both.rec"), 0);
+    assert_true(tp_report_open(&report, both, 1, &error));
+    assert_int_equal(report.n_profiles, 1);
+    assert_non_null(strstr(report.note, "left out 1 of 2 dumps"));
+    tp_report_fini(&report);
+    assert_false(tp_report_open(&report, bad, 1, &error));
+    assert_non_null(strstr(error.text, "overflow"));
+}
+
 static void a_dump_is_taken_when_it_has_been_there_for_a_moment(void **state)
 {
     (void)state;
@@ -540,6 +585,7 @@ int main(void)
         IN_FOLDER(the_program_waits_and_is_looked_after),
         IN_FOLDER(everything_that_is_left_is_gathered),
         IN_FOLDER(what_cannot_be_read_stays),
+        IN_FOLDER(an_account_that_cannot_be_true_spoils_no_recording),
         IN_FOLDER(a_dump_is_taken_when_it_has_been_there_for_a_moment),
         IN_FOLDER(an_account_that_went_on_after_its_last_dump_is_kept),
         IN_FOLDER(a_process_that_goes_on_keeps_its_live_file),
