@@ -282,6 +282,22 @@ def somebody():
     return user
 
 
+def outputs():
+    """What cannot be a recording is refused before the start; exit=off is overruled."""
+    with Family() as place:
+        fifo = os.path.join(place.work, "fifo")
+        mark = os.path.join(place.work, "mark")
+        os.mkfifo(fifo)
+        for out in ("-", "/dev/null", fifo, place.work):
+            place.run("mark", mark, status=125, out=out, said="tidepool: .*\n")
+            require(not os.path.exists(mark), f"-o {out}: the program ran")
+        env = dict(place.environment(preload=False), TIDEPOOL="exit=off",
+                   TIDEPOOL_LIB=tidepool.from_environment("TIDEPOOL_LIBRARY"))
+        subprocess.run([place.command, "run", "-q", "-o", place.recording, "./alpha"],
+                       cwd=place.work, env=env, check=True, **place.as_user)
+        require([n["reason"] for n in place.report()["tree"]] == ["exit"], "exit=off")
+
+
 def hidden():
     """No descriptors, no permissions, another folder: the dump has its place all the same."""
     with Family(somebody()) as place:
@@ -452,7 +468,8 @@ def make():
 
 
 if __name__ == "__main__":
-    tidepool.main({f.__name__: f for f in (lies, forks, programs, shells, killed, dumps, hidden,
+    tidepool.main({f.__name__: f for f in (lies, forks, programs, shells, killed, dumps,
+                                           outputs, hidden,
                                            daemons, out_of_sight, run_killed,
                                            full_recording,
                                            make)}[sys.argv[1]])

@@ -185,6 +185,35 @@ static void a_program_that_cannot_start_is_told_apart(void **state)
     assert_int_equal(tp_launch_run(&start, &error), TP_EXIT_RUN_NOT_EXECUTABLE);
 }
 
+/* A line for the closed standard error must not pass for the reason of a failed exec. */
+static void say_something(void *argument, uint32_t pid)
+{
+    (void)argument;
+    (void)pid;
+    for (int fd = 0; fd < 3; fd++) (void)!write(fd, "a line\n", 7);
+}
+
+static void closed_descriptors_are_no_way_to_the_program(void **state)
+{
+    (void)state;
+    char shell[] = "sh";
+    char option[] = "-c";
+    char text[] = "exit 7";
+    char *arguments[] = { shell, option, text, NULL };
+    struct tp_launch start = {
+        .library = "", .keys = "", .argv = arguments, .started = say_something
+    };
+    int saved[3];
+    for (int fd = 0; fd < 3; fd++) saved[fd] = fcntl(fd, F_DUPFD_CLOEXEC, 10);
+    for (int fd = 0; fd < 3; fd++) close(fd);
+    int status = tp_launch_run(&start, &error);
+    for (int fd = 0; fd < 3; fd++) {
+        if (saved[fd] >= 0) dup2(saved[fd], fd);
+        if (saved[fd] >= 0) close(saved[fd]);
+    }
+    assert_int_equal(status, 7);
+}
+
 static void our_keys_come_after_the_users(void **state)
 {
     (void)state;
@@ -578,6 +607,7 @@ int main(void)
         IN_FOLDER(a_script_is_judged_by_its_interpreter),
         cmocka_unit_test(the_exit_status_is_the_programs),
         IN_FOLDER(a_program_that_cannot_start_is_told_apart),
+        cmocka_unit_test(closed_descriptors_are_no_way_to_the_program),
         cmocka_unit_test(our_keys_come_after_the_users),
         cmocka_unit_test(the_program_keeps_its_signals),
         cmocka_unit_test(commas_in_values_are_escaped),
