@@ -58,6 +58,30 @@ static bool write_to_stdout(
         tp_error_set(error, "cannot write the output: %s", strerror(errno));
 }
 
+/*
+ * A run's folder goes when it was packed, with all that is in it: the recording made of
+ * it must not stand there.
+ */
+static bool may_stand(const char *wanted, const char *input, struct tp_error *error)
+{
+    struct stat there, here;
+    char *folder = realpath(input, NULL);
+    const char *name = folder ? strrchr(folder, '/') : NULL;
+    char *parent = strdup(wanted);
+    char *slash = parent ? strrchr(parent, '/') : NULL;
+    if (slash) slash[slash == parent] = '\0';
+    bool same = name && tp_run_name(name + 1) && stat(folder, &here) == 0 &&
+        S_ISDIR(here.st_mode) && stat(slash ? parent : ".", &there) == 0 &&
+        here.st_dev == there.st_dev && here.st_ino == there.st_ino;
+    free(parent);
+    free(folder);
+    return !same ||
+        tp_error_set(error,
+            "cannot write %s: it would stand in the folder that it is made of, and go "
+            "with it; name another place with -o",
+            wanted);
+}
+
 /* Places the images under the name wished for, or one made of the first process's. */
 static bool place(const struct wishes *wishes, const struct tp_image *images, size_t n,
     struct tp_error *error)
@@ -77,8 +101,10 @@ static bool place(const struct wishes *wishes, const struct tp_image *images, si
     char *wanted = NULL;
     char *path = NULL;
     bool good = tp_output_expand(&wanted, pattern, &words, error) &&
+        may_stand(wanted, wishes->input, error) &&
         tp_output_place(&path, wanted, images, n, error);
-    if (good && !wishes->quiet) printf("%s\n", path);
+    if (good && !wishes->quiet && (printf("%s\n", path) < 0 || fflush(stdout) != 0))
+        good = tp_error_set(error, "cannot write the output: %s", strerror(errno));
     free(path);
     free(wanted);
     tp_recording_fini(&recording);
@@ -101,7 +127,8 @@ static bool dump_folder(const struct wishes *wishes, struct tp_error *error)
         fprintf(stderr, "tidepool: %zu file%s in %s cannot be read, or only in part\n",
             folder.n_damaged, folder.n_damaged == 1 ? "" : "s", wishes->input);
     bool good = write_images(wishes, folder.images, folder.n_images, error);
-    if (good) tp_folder_mark_packed(wishes->input);
+    // What could not be packed would be removed with all the rest.
+    if (good && folder.complete) tp_folder_mark_packed(wishes->input);
     tp_folder_fini(&folder);
     return good;
 }

@@ -28,12 +28,14 @@ struct piece {
     uint32_t reason;
     uint64_t start_ns;
     uint64_t sequence;
+    uint64_t counted;
 };
 
 struct pieces {
     struct piece *of;
     size_t n;
     size_t n_damaged;
+    size_t n_cut_off;
     uint32_t run_pid;  // of the `tidepool run`; 0: not known
 };
 
@@ -66,8 +68,11 @@ static bool add_piece(struct pieces *pieces, struct tp_image *image, bool left)
         .reason = dump->header.reason,
         .start_ns = dump->process.start_monotonic_ns,
         .sequence = dump->header.sequence,
+        .counted = tp_dump_counted(dump),
     };
+    bool sound = tp_dump_is_sound(dump);
     tp_recording_fini(&recording);
+    if (!sound) return false;
     struct piece *grown = realloc(pieces->of, (pieces->n + 1) * sizeof(pieces->of[0]));
     if (!grown) return false;
     pieces->of = grown;
@@ -75,25 +80,47 @@ static bool add_piece(struct pieces *pieces, struct tp_image *image, bool left)
     return true;
 }
 
-/* Adds every whole dump of a file; counts it as damaged when there is more. */
-static void add_file(struct pieces *pieces, const char *path, bool left)
+/* True when a dump begins at source->at of which only the end is missing. */
+static bool is_cut_off(const struct tp_source *source, uint64_t size)
+{
+    struct tp_file_header header;
+    if (source->fd < 0 || source->at >= size) return false;
+    if (size - source->at < sizeof(header)) return true;
+    return tp_image_read(source->fd, &header, sizeof(header), source->at) ==
+        sizeof(header) &&
+        memcmp(header.magic, TP_FORMAT_MAGIC, sizeof(header.magic)) == 0 &&
+        header.total_bytes > size - source->at;
+}
+
+/*
+ * Adds every whole dump of a file; counts it as damaged when there is more. A recording
+ * whose run was killed may end in half a dump: the folder still has it.
+ */
+static void add_file(
+    struct pieces *pieces, const char *path, bool left, bool is_recording)
 {
     struct tp_error ignored;
     struct tp_source source;
     struct stat status;
     if (lstat(path, &status) < 0 || !S_ISREG(status.st_mode) || status.st_size == 0)
         return;
-    bool good = tp_source_open(&source, path, &ignored);
+    bool good = tp_source_open(&source, path, &ignored), whole = true;
+    source.in_use = good && left && !tp_live_unused(source.fd);
     while (good && (source.at == 0 || source.at < (uint64_t)status.st_size)) {
         struct tp_image image;
         good = tp_image_freeze(&image, &source, &ignored);
         if (!good) break;
         source.at += image.n_bytes;
-        good = add_piece(pieces, &image, left);
-        if (!good) tp_image_fini(&image);
+        if (!add_piece(pieces, &image, left)) {
+            tp_image_fini(&image);
+            whole = false;
+        }
         if (left) break;
     }
-    if (!good) pieces->n_damaged++;
+    if (!good && is_recording && is_cut_off(&source, (uint64_t)status.st_size))
+        pieces->n_cut_off++;
+    else if (!good || !whole)
+        pieces->n_damaged++;
     tp_source_close(&source);
 }
 
@@ -104,7 +131,9 @@ static bool told_already(const struct pieces *pieces, size_t i)
         const struct piece *other = &pieces->of[k];
         if (k == i || other->pid != piece->pid || other->start_ns != piece->start_ns)
             continue;
-        if (piece->left && !other->left && other->reason == TP_REASON_EXIT) return true;
+        if (piece->left && !other->left && other->reason == TP_REASON_EXIT &&
+            other->counted >= piece->counted)
+            return true;
         if (k < i && !piece->left && !other->left && other->reason == piece->reason &&
             other->sequence == piece->sequence)
             return true;
@@ -115,7 +144,8 @@ static bool told_already(const struct pieces *pieces, size_t i)
 static bool hand_over(
     struct tp_folder *out, struct pieces *pieces, struct tp_error *error)
 {
-    out->n_damaged = pieces->n_damaged;
+    out->n_damaged = pieces->n_damaged + pieces->n_cut_off;
+    out->complete = pieces->n_damaged == 0;
     out->images = calloc(pieces->n + 1, sizeof(out->images[0]));
     if (!out->images) return tp_error_set(error, "out of memory");
     if (pieces->n > 1)
@@ -135,7 +165,7 @@ static void add_run(struct pieces *pieces, int folder, const char *path)
     struct tp_found_run run;
     if (tp_run_read(&run, folder, path)) {
         pieces->run_pid = run.pid;
-        if (run.recording) add_file(pieces, run.recording, false);
+        if (run.recording) add_file(pieces, run.recording, false, true);
     }
     tp_run_fini(&run);
 }
@@ -156,7 +186,7 @@ bool tp_folder_read(
         bool left = tp_live_name_parse(&name, entry->d_name);
         if (!left && !tp_recording_name(entry->d_name)) continue;
         if (asprintf(&file, "%s/%s", path, entry->d_name) < 0) break;
-        add_file(&pieces, file, left);
+        add_file(&pieces, file, left, false);
         free(file);
     }
     closedir(stream);

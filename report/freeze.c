@@ -119,6 +119,26 @@ static uint64_t copy_used(unsigned char *to, const struct tp_image *image,
     return row->count * row->record_bytes;
 }
 
+/*
+ * The clocks of a process that runs are those of its last slow path: brings them to the
+ * moment of the reading. The ticks go on at the rate that they had, by which latencies
+ * are read; without a rate there are none.
+ */
+static void wind_clocks(struct tp_file_header *header, const struct tp_dump *dump)
+{
+    uint64_t begin = dump->process.start_monotonic_ns;
+    if (!dump->running || dump->now_ns <= header->monotonic_ns || dump->now_ns <= begin)
+        return;
+    uint64_t age = dump->now_ns - begin;
+    bool has_rate =
+        header->monotonic_ns > begin && header->ticks > dump->process.start_ticks;
+    double ticks = has_rate ? (double)age / tp_latency_tick_ns(dump) : 0;
+    if (ticks > 9e18) return;
+    header->monotonic_ns = dump->now_ns;
+    header->time_unix_ns = dump->process.start_unix_ns + age;
+    header->ticks = dump->process.start_ticks + (uint64_t)ticks;
+}
+
 /* Writes the header of a frozen image: made now, or when the process last could. */
 static void seal(struct tp_image *image, const struct tp_dump *dump,
     size_t header_bytes, uint32_t n_rows)
@@ -132,6 +152,7 @@ static void seal(struct tp_image *image, const struct tp_dump *dump,
     // A process that may not write its dump leaves its file stamped with the reason.
     uint32_t end = header.reason == TP_REASON_EXIT ? TP_REASON_EXIT : TP_REASON_KILLED;
     header.reason = dump->running ? TP_REASON_REQUEST : end;
+    wind_clocks(&header, dump);
     header.rss_bytes = dump->rss_bytes;
     header.rss_peak_bytes = dump->rss_peak_bytes;
     memcpy(image->bytes, &header, sizeof(header));

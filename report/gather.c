@@ -11,13 +11,18 @@
  * dump; one that goes on is dumped as it is now. A live file whose process has written
  * its last dump as well tells nothing new, unless it has counted more: an exec that
  * failed ends an account that then goes on.
+ *
+ * Whether a process goes on is not for its number alone to say: it may be in a pid
+ * namespace of its own and outlive the run. A file that anybody has mapped stays.
  */
 #include "report/model.h"
 #include "report/run.h"
+#include "report/survey.h"
 
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,15 +85,6 @@ struct piece {
     struct tp_gathered_program program;
 };
 
-static uint64_t counted_by(const struct tp_dump *dump)
-{
-    uint64_t n = 0;
-    for (size_t i = 0; i < dump->n_slots; i++)
-        for (size_t c = 0; c < TP_FORMAT_CLASSES; c++)
-            n += dump->slots[i].taken[c].allocations + dump->slots[i].frees[c];
-    return n;
-}
-
 enum verdict { GOOD, GONE, DAMAGED };
 
 /*
@@ -104,13 +100,28 @@ static bool open_file(struct tp_source *out, const char *path)
     return chmod(path, 0600) == 0 && tp_source_open(out, path, &ignored);
 }
 
-static enum verdict read_piece(struct piece *out, const char *path)
+/*
+ * True when nobody has the file open for writing or mapped. What cannot be told counts
+ * as in use.
+ */
+static bool is_unused(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0) return false;
+    bool unused = tp_live_unused(fd);
+    close(fd);
+    return unused;
+}
+
+static enum verdict read_piece(struct piece *out, const char *path, bool live)
 {
     struct tp_error ignored;
     struct tp_source source;
     struct tp_recording recording;
     memset(out, 0, sizeof(*out));
     if (!open_file(&source, path)) return access(path, F_OK) < 0 ? GONE : DAMAGED;
+    // Asked before it is read: what nobody uses is final.
+    source.in_use = live && !tp_live_unused(source.fd);
     bool good = tp_image_freeze(&out->image, &source, &ignored);
     tp_source_close(&source);
     if (!good) return DAMAGED;
@@ -123,9 +134,13 @@ static enum verdict read_piece(struct piece *out, const char *path)
     out->reason = dump->header.reason;
     out->program.pid = dump->process.pid;
     out->program.start_ns = dump->process.start_monotonic_ns;
-    out->program.counted = counted_by(dump);
+    out->program.counted = tp_dump_counted(dump);
+    // One account that makes no sense would make the whole recording unreadable.
+    bool sound = tp_dump_is_sound(dump);
     tp_recording_fini(&recording);
-    return GOOD;
+    if (sound) return GOOD;
+    tp_image_fini(&out->image);
+    return DAMAGED;
 }
 
 /* ---- the recording --------------------------------------------------------------- */
@@ -190,7 +205,7 @@ struct look {
 static void take_dump(struct tp_gather *gather, const char *path, struct look *look)
 {
     struct piece piece;
-    enum verdict verdict = read_piece(&piece, path);
+    enum verdict verdict = read_piece(&piece, path, false);
     look->n_gone += verdict == GONE;
     look->n_damaged += verdict == DAMAGED;
     if (verdict != GOOD) return;
@@ -206,7 +221,7 @@ static void take_dump(struct tp_gather *gather, const char *path, struct look *l
 static void take_live(struct tp_gather *gather, const char *path, struct look *look)
 {
     struct piece piece;
-    enum verdict verdict = read_piece(&piece, path);
+    enum verdict verdict = read_piece(&piece, path, true);
     look->n_gone += verdict == GONE;
     look->n_damaged += verdict == DAMAGED;
     if (verdict != GOOD) return;
@@ -238,7 +253,7 @@ static void judge_unfinished(
     if (!ends_in_number(path, n, &before)) return;
     uint32_t pid = (uint32_t)strtoul(path + before + 1, NULL, 10);
     tp_process_now_read(&now, pid);
-    if (now.running) return;
+    if (now.running || !is_unused(path)) return;
     for (size_t i = 0; i < gather->n_programs; i++) {
         if (gather->programs[i].pid != pid) continue;
         unlink(path);
@@ -256,7 +271,7 @@ static void judge_unnamed(const char *path)
     for (const char *at = name; at; at = strstr(at + 1, first)) name = at;
     if (!name) return;
     tp_process_now_read(&now, (uint32_t)strtoul(name + strlen(first), NULL, 10));
-    if (!now.running) unlink(path);
+    if (!now.running && is_unused(path)) unlink(path);
 }
 
 static bool is_young(const char *path)

@@ -29,7 +29,10 @@ static struct tp_recording *next_recording(
     return &grown[n - 1];
 }
 
-/* Adds the profiles of the last recording; `path` is what messages call it. */
+/*
+ * Adds the profiles of the last recording; `path` is what messages call it. A dump whose
+ * figures cannot be true is left out with a note, unless there is no other.
+ */
 static bool add_profiles(
     struct tp_report *report, const char *path, struct tp_error *error)
 {
@@ -39,11 +42,18 @@ static bool add_profiles(
         realloc(report->profiles, n * sizeof(report->profiles[0]));
     if (!grown) return tp_error_set(error, "out of memory");
     report->profiles = grown;
+    size_t n_good = 0;
     for (size_t i = 0; i < recording->n_dumps; i++) {
         struct tp_profile *profile = &report->profiles[report->n_profiles];
-        if (!tp_profile_build(profile, &recording->dumps[i], path, error)) return false;
+        if (!tp_profile_build(profile, &recording->dumps[i], path, error)) continue;
         report->n_profiles++;
+        n_good++;
     }
+    if (n_good == 0) return false;
+    if (n_good == recording->n_dumps) return true;
+    snprintf(report->note, sizeof(report->note), "left out %zu of %zu dumps: %.400s",
+        recording->n_dumps - n_good, recording->n_dumps, error->text);
+    error->text[0] = '\0';
     return true;
 }
 

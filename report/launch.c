@@ -160,11 +160,26 @@ static void close_ways(struct ways *ways)
     }
 }
 
+/*
+ * A pipe beyond the standard descriptors: where those are closed it would take their
+ * numbers, and a message on the standard error would go into it.
+ */
+static bool open_way(int way[2])
+{
+    int low[2];
+    if (pipe2(low, O_CLOEXEC) < 0) return false;
+    for (int i = 0; i < 2; i++) way[i] = fcntl(low[i], F_DUPFD_CLOEXEC, 3);
+    int why = errno;
+    close(low[0]);
+    close(low[1]);
+    errno = why;
+    return way[0] >= 0 && way[1] >= 0;
+}
+
 static bool open_ways(struct ways *ways)
 {
     *ways = (struct ways){ { -1, -1 }, { -1, -1 } };
-    if (pipe2(ways->tell, O_CLOEXEC) == 0 && pipe2(ways->go, O_CLOEXEC) == 0)
-        return true;
+    if (open_way(ways->tell) && open_way(ways->go)) return true;
     int why = errno;
     close_ways(ways);
     errno = why;

@@ -287,6 +287,16 @@ void tp_listing_text(struct tp_writer *writer, const struct tp_listing *listing)
 
 /* ---- JSON --------------------------------------------------------------------------------- */
 
+static void write_arguments(struct tp_writer *w, const struct tp_found *found)
+{
+    tp_json_begin(w, "command", '[');
+    for (size_t at = 0; at < found->n_command_bytes;) {
+        tp_json_text(w, NULL, found->command + at);
+        at += strlen(found->command + at) + 1;
+    }
+    tp_json_end(w);
+}
+
 static void write_process(
     struct tp_writer *w, const struct tp_survey *survey, const struct tp_found *found)
 {
@@ -294,17 +304,12 @@ static void write_process(
     tp_json_begin(w, NULL, '{');
     tp_json_text(w, "state", state_word(found));
     tp_json_uint(w, "pid", found->pid);
-    tp_json_uint(w, "ppid", found->ppid);
-    tp_json_text(w, "name", found->name);
-    tp_json_begin(w, "command", '[');
-    size_t at = 0;
-    while (found->command && at < found->n_command_bytes) {
-        tp_json_text(w, NULL, found->command + at);
-        at += strlen(found->command + at) + 1;
-    }
-    tp_json_end(w);
-    tp_json_text(w, "start_time", tp_human_date(date, found->start_unix_ns));
-    if (!tp_found_runs(found))
+    if (found->ppid) tp_json_uint(w, "ppid", found->ppid);
+    if (found->name[0]) tp_json_text(w, "name", found->name);
+    if (found->command) write_arguments(w, found);
+    if (found->start_unix_ns)
+        tp_json_text(w, "start_time", tp_human_date(date, found->start_unix_ns));
+    if (!tp_found_runs(found) && found->end_unix_ns)
         tp_json_text(w, "end_time", tp_human_date(date, found->end_unix_ns));
     if (found->counted) {
         tp_json_int(w, "live_bytes", found->live_bytes);

@@ -38,6 +38,7 @@ struct cursor {
     uint64_t at;       // where the image stands in the input
     bool live;         // rows may be half done: leave a bad one out
     bool gone;         // its process is known to have left the live file behind
+    bool in_use;       // somebody maps it, whether the process is seen or not
     uint64_t budget;   // bytes that rows may still claim
     struct tp_error *error;
 };
@@ -253,18 +254,23 @@ static void terminate_names(struct tp_dump *dump)
 }
 
 /* Tells a running process from one that left its live file behind. */
-static void look_at_process(struct tp_dump *dump, bool gone)
+static void look_at_process(struct tp_dump *dump, const struct cursor *cursor)
 {
     dump->rss_bytes = dump->header.rss_bytes;
     dump->rss_peak_bytes = dump->header.rss_peak_bytes;
-    if (dump->header.state != TP_FILE_LIVE || gone) return;
+    if (dump->header.state != TP_FILE_LIVE || (cursor->gone && !cursor->in_use)) return;
     struct tp_process_now now;
     tp_process_now_read(&now, dump->process.pid);
-    dump->running = now.running && now.start_jiffies == dump->process.start_jiffies &&
+    dump->running = !cursor->gone && now.running &&
+        now.start_jiffies == dump->process.start_jiffies &&
         tp_process_same_boot(dump->process.boot_id);
+    if (dump->running) {
+        dump->rss_bytes = now.rss_bytes;
+        dump->rss_peak_bytes = now.rss_peak_bytes;
+    }
+    // Its number may mean nothing here: it is in a pid namespace of its own.
+    dump->running = dump->running || cursor->in_use;
     if (!dump->running) return;
-    dump->rss_bytes = now.rss_bytes;
-    dump->rss_peak_bytes = now.rss_peak_bytes;
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     dump->now_ns = (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
@@ -305,7 +311,7 @@ static bool parse_image(struct cursor *cursor, struct tp_dump *dump)
     }
     tp_dump_leave_out_folded(dump);
     terminate_names(dump);
-    look_at_process(dump, cursor->gone);
+    look_at_process(dump, cursor);
     return true;
 fail:
     dump_fini(dump);
@@ -371,6 +377,7 @@ bool tp_image_freeze(
     if (!file_bytes(source, &size, error)) return false;
     struct cursor cursor = { .name = source->path, .error = error };
     cursor.gone = source->gone;
+    cursor.in_use = source->in_use;
     cursor.at = source->at;
     struct tp_dump dump = { 0 };
     bool good = copy_dump(&cursor, source, size) && parse_image(&cursor, &dump);
@@ -426,6 +433,7 @@ bool tp_recording_load(struct tp_recording *out_recording,
 
     struct cursor cursor = { .name = source->path, .error = error };
     cursor.gone = source->gone;
+    cursor.in_use = source->in_use;
     bool good = true;
     while (good && cursor.at < size) {
         good = copy_dump(&cursor, source, size) && add_dump(out_recording, &cursor);

@@ -58,8 +58,8 @@ static void add_slot_to_class(struct sums *sums, struct tp_class *class,
 
 static void settle_class(struct tp_class *class)
 {
-    class->live_blocks = (int64_t) class->allocations - (int64_t) class->frees;
-    class->live_bytes = (int64_t) class->allocated_bytes - (int64_t) class->freed_bytes;
+    class->live_blocks = (int64_t)(class->allocations - class->frees);
+    class->live_bytes = (int64_t)(class->allocated_bytes - class->freed_bytes);
 }
 
 static void add_class_to_totals(
@@ -97,9 +97,8 @@ static bool build_classes(struct sums *sums, struct tp_profile *profile)
     add_class_to_totals(sums, &profile->totals, &profile->large);
 
     struct tp_totals *totals = &profile->totals;
-    totals->live_blocks = (int64_t)totals->allocations - (int64_t)totals->frees;
-    totals->live_bytes =
-        (int64_t)totals->allocated_bytes - (int64_t)totals->freed_bytes;
+    totals->live_blocks = (int64_t)(totals->allocations - totals->frees);
+    totals->live_bytes = (int64_t)(totals->allocated_bytes - totals->freed_bytes);
     return unknown.allocations == 0 && unknown.frees == 0;
 }
 
@@ -421,6 +420,24 @@ bool tp_profile_build(struct tp_profile *out_profile, const struct tp_dump *dump
         ? dump->header.total_bytes
         : dump->header.live_file_bytes;
     return true;
+}
+
+bool tp_dump_is_sound(const struct tp_dump *dump)
+{
+    struct tp_error ignored;
+    struct tp_profile profile;
+    if (!tp_profile_build(&profile, dump, "a dump", &ignored)) return false;
+    tp_profile_fini(&profile);
+    return true;
+}
+
+uint64_t tp_dump_counted(const struct tp_dump *dump)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < dump->n_slots; i++)
+        for (size_t c = 0; c < TP_FORMAT_CLASSES; c++)
+            n += dump->slots[i].taken[c].allocations + dump->slots[i].frees[c];
+    return n;
 }
 
 void tp_profile_fini(struct tp_profile *profile)

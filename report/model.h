@@ -36,6 +36,7 @@ struct tp_source {
     char *path;   // as messages name it
     uint64_t at;  // where tp_image_freeze() finds the dump; 0: the first
     bool gone;    // a live file whose process has ended, or goes on without it
+    bool in_use;  // a live file that somebody maps, be the process seen or not
 };
 
 /*
@@ -267,6 +268,15 @@ struct tp_profile {
  */
 bool tp_profile_build(struct tp_profile *out_profile, const struct tp_dump *dump,
     const char *name, struct tp_error *error);
+
+/* True when a profile can be built from the dump. */
+bool tp_dump_is_sound(const struct tp_dump *dump);
+
+/*
+ * Allocations and frees in the dump. The live file of a process whose last dump was taken
+ * tells something new only when it has counted more.
+ */
+uint64_t tp_dump_counted(const struct tp_dump *dump);
 
 void tp_profile_fini(struct tp_profile *profile);
 

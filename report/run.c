@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -121,7 +122,8 @@ static bool make_keys(char **out_keys, const struct wishes *wishes, const char *
     add_key(to, "depth", wishes->depth);
     add_key(to, "unwind", wishes->unwind);
     add_key(to, "follow", wishes->follow);
-    fprintf(to, "live=%s,out=%s/%%e.%%p.tide", folder, folder);
+    // Whatever the user's own TIDEPOOL says: without last dumps there is no recording.
+    fprintf(to, "exit=on,live=%s,out=%s/%%e.%%p.tide", folder, folder);
     return fclose(to) == 0;
 }
 
@@ -260,8 +262,9 @@ static void tell_gaps(const struct tp_gather *gather, bool started)
         fprintf(stderr, "tidepool: %zu file%s of this run could not be read; see %s\n",
             gather->n_damaged, gather->n_damaged == 1 ? "" : "s", gather->folder);
     if (gather->n_running)
-        fprintf(stderr, "tidepool: %zu process%s of this run go on; see %s\n",
-            gather->n_running, gather->n_running == 1 ? "" : "es", gather->folder);
+        fprintf(stderr, "tidepool: %zu process%s of this run %s on; see %s\n",
+            gather->n_running, gather->n_running == 1 ? "" : "es",
+            gather->n_running == 1 ? "goes" : "go", gather->folder);
     if (gather->n_dumps == 0 && !gather->why && started)
         fputs("tidepool: no recording: no process of this run loaded the library\n",
             stderr);
@@ -321,12 +324,28 @@ static void clean_in_passing(const struct wishes *wishes)
         fprintf(stderr, "tidepool: %s\n", line);
 }
 
+/*
+ * A recording is made beside its name and then renamed, so it needs to be a file. What
+ * is known of the name before the start is judged then: without letters, all of it.
+ */
+static bool judge_output(const char *out, struct tp_error *error)
+{
+    struct stat status;
+    if (strcmp(out, "-") == 0)
+        return tp_error_set(error,
+            "the recording cannot go to the standard output, which is the program's; "
+            "name a file with -o");
+    if (stat(out, &status) < 0 || S_ISREG(status.st_mode)) return true;
+    return tp_error_set(error, "cannot write %s: it is not a file", out);
+}
+
 static int run(const struct wishes *wishes, struct tp_error *error)
 {
     char *library = NULL;
     char *keys = NULL;
     int status = TP_EXIT_RUN_FAILED;
     struct session session = { .wishes = wishes, .gather.fd = -1 };
+    if (!judge_output(wishes->out, error)) goto done;
     if (!tp_launch_library(&library, error)) goto done;
     if (!make_folder(&session.folder, error)) goto done;
     if (!make_keys(&keys, wishes, session.folder)) {

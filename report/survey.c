@@ -93,9 +93,13 @@ bool tp_live_unused(int fd)
 {
     // Somebody who opens the file meanwhile breaks the lease: a signal nobody minds.
     fcntl(fd, F_SETSIG, SIGURG);
-    if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0) return errno != EAGAIN;
-    fcntl(fd, F_SETLEASE, F_UNLCK);
-    return true;
+    if (fcntl(fd, F_SETLEASE, F_RDLCK) == 0) {
+        fcntl(fd, F_SETLEASE, F_UNLCK);
+        return true;
+    }
+    // A file system without leases leaves it to the other witnesses. Anything else is a
+    // yes, or no answer: another user's file without CAP_LEASE, a filter, no memory.
+    return errno == EINVAL || errno == EOPNOTSUPP;
 }
 
 /* Notes a file with the name of a live file; what it is will be judged later. */

@@ -246,6 +246,7 @@ struct tp_folder {
     struct tp_image *images;  // the first process of a run first, then as they started
     size_t n_images;
     size_t n_damaged;  // files that could not be read, or only in part
+    bool complete;     // nothing is missing, but for half a dump that is there whole
 };
 
 /*

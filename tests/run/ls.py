@@ -411,6 +411,31 @@ def ls_runs():
         out, err = tool(place, "dump", folder, "-o", recording)
         require(out == recording + "\n" and "1 file in" in err, f"{out!r} {err!r}")
         require(len(tidepool.check_all(tidepool.read(recording))) == 3, "it is not whole")
+        os.unlink(recording)
+        os.unlink(os.path.join(folder, "packed"))
+
+        # Not into the folder itself, and not packed with a file that cannot be read.
+        before = sorted(os.listdir(folder))
+        for words in (["dump", "."], ["dump", "-o", f"{folder}/x.tide", folder]):
+            err = tool(place, *words, status=2, cwd=folder)[1]
+            require("name another place" in err and sorted(os.listdir(folder)) == before,
+                    f"packed into the folder itself: {err!r}")
+        junk = os.path.join(folder, "junk.tide")
+        with open(junk, "wb") as file:
+            file.write(b"junk")
+        tool(place, "dump", folder, "-o", recording)
+        require(ls(place, "--clean", place.live)["removed"] == [] and os.path.exists(junk),
+                "a file that could not be packed is gone")
+        os.unlink(junk)
+        os.unlink(recording)
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([tidepool.from_environment("TIDEPOOL_COMMAND"), "dump",
+                                   folder, "-o", recording], stdout=full, check=False,
+                                  stderr=subprocess.PIPE)
+        require(done.returncode == 2 and b"cannot write the output" in done.stderr,
+                f"a name that nobody could read: {done}")
+        os.unlink(recording)
+        tool(place, "dump", folder, "-o", recording)
         require(ls(place, place.live)["runs"][0]["packed"], "not marked as packed")
         removed = ls(place, "--clean", place.live)["removed"]
         require(sorted(removed) == [folder, left] and not os.path.exists(part) and

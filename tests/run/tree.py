@@ -282,6 +282,22 @@ def somebody():
     return user
 
 
+def outputs():
+    """What cannot be a recording is refused before the start; exit=off is overruled."""
+    with Family() as place:
+        fifo = os.path.join(place.work, "fifo")
+        mark = os.path.join(place.work, "mark")
+        os.mkfifo(fifo)
+        for out in ("-", "/dev/null", fifo, place.work):
+            place.run("mark", mark, status=125, out=out, said="tidepool: .*\n")
+            require(not os.path.exists(mark), f"-o {out}: the program ran")
+        env = dict(place.environment(preload=False), TIDEPOOL="exit=off",
+                   TIDEPOOL_LIB=tidepool.from_environment("TIDEPOOL_LIBRARY"))
+        subprocess.run([place.command, "run", "-q", "-o", place.recording, "./alpha"],
+                       cwd=place.work, env=env, check=True, **place.as_user)
+        require([n["reason"] for n in place.report()["tree"]] == ["exit"], "exit=off")
+
+
 def hidden():
     """No descriptors, no permissions, another folder: the dump has its place all the same."""
     with Family(somebody()) as place:
@@ -306,7 +322,7 @@ def daemons():
         os.unlink(done)
         place.run(*f"""take 101 daemon [ exec ./beta [ take 53 mark {done} until {go}
                   take 31 ] ] until {done}""".split(),
-                  said="tidepool: 1 process of this run go on; see /(dev/shm|tmp)/tidepool-run.*\n")
+                  said="tidepool: 1 process of this run goes on; see /(dev/shm|tmp)/tidepool-run.*\n")
         try:
             text = run_text(place.folder)
             require("recording" not in text, "the finished recording is told as a part")
@@ -318,6 +334,36 @@ def daemons():
             node, = place.report(last)["tree"]
             require((node["reason"], node["allocations"]) ==
                     ("exit", base["allocations"] + 84), f"the daemon at its end: {node}")
+        finally:
+            shutil.rmtree(place.folder)
+
+
+def out_of_sight():
+    """A process in a pid namespace of its own outlives the run: its account stays."""
+    if os.geteuid() != 0:
+        tidepool.skip("this needs root")
+    unshare = tidepool.program("unshare")
+    probe = subprocess.run([unshare, "-pf", "true"], capture_output=True, check=False)
+    if probe.returncode:
+        tidepool.skip(f"no pid namespace here: {probe.stderr.decode()}")
+    with Family() as place:
+        base = place.base()
+        go, done = (os.path.join(place.work, n) for n in ("go", "done"))
+        # A kill of unshare leaves its child, which is process 1 of the namespace, behind.
+        place.run("/bin/sh", "-c", f"""setsid {unshare} -pf ./beta take 53 mark {done} \
+                  until {go} take 31 >/dev/null 2>&1 & u=$!
+                  until test -e {done}; do sleep 0.02; done; kill -9 $u; wait $u; exit 0""",
+                  said="(.*\n)*tidepool: 1 process of this run goes on; see "
+                  "/(dev/shm|tmp)/tidepool-run.*\n")
+        try:
+            node, = [n for n in place.report()["tree"] if n["name"] == "beta"]
+            require((node["reason"], node["allocations"]) ==
+                    ("request", base["allocations"] + 53), f"out of sight: {node}")
+            open(go, "w", encoding="utf-8").close()
+            last, = wait_for(lambda: recordings_in(place.folder))
+            node, = place.report(last)["tree"]
+            require((node["reason"], node["allocations"]) ==
+                    ("exit", base["allocations"] + 84), f"at its end: {node}")
         finally:
             shutil.rmtree(place.folder)
 
@@ -422,6 +468,8 @@ def make():
 
 
 if __name__ == "__main__":
-    tidepool.main({f.__name__: f for f in (lies, forks, programs, shells, killed, dumps, hidden,
-                                           daemons, run_killed, full_recording,
+    tidepool.main({f.__name__: f for f in (lies, forks, programs, shells, killed, dumps,
+                                           outputs, hidden,
+                                           daemons, out_of_sight, run_killed,
+                                           full_recording,
                                            make)}[sys.argv[1]])
