@@ -354,7 +354,8 @@ static bool judge(struct work *work, struct tp_found *found)
         status.st_ino == found->inode;
     bool unused = tp_live_unused(source.fd);
     if (!unused) found->state = TP_FOUND_RUNNING;
-    bool read = ours && !found->unfilled && take_figures(work, found, &source);
+    // One that is filled may have been on the way to its name.
+    bool read = ours && take_figures(work, found, &source);
     ours = ours && (read || is_unborn(source.fd, &status, found->unfilled));
     if (ours && !read) found->end_unix_ns = found->changed_ns;
     if (found->state == TP_FOUND_RUNNING) found->end_unix_ns = 0;

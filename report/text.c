@@ -35,7 +35,7 @@ static const char *how_it_ended(const struct tp_profile *profile)
         { "interval", "dump at an interval, after" },
         { "request", "dump on request, after" },
         { "live", "running for" },
-        { "killed", "killed after" },
+        { "killed", "killed some time after" },
     };
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
         if (strcmp(profile->reason, table[i].reason) == 0) return table[i].words;
@@ -127,8 +127,10 @@ static void write_peak(struct tp_writer *w, const struct tp_profile *profile)
             after, time);
     write_left(w, "Peak", totals->peak_bytes, note);
 
+    // Of a killed process the last moment is known at which its clock was read.
+    bool killed = strcmp(profile->reason, "killed") == 0;
     double seconds = (double)profile->duration_ns / 1e9;
-    if (seconds > 0)
+    if (seconds > 0 && !killed)
         snprintf(rate, sizeof(rate), "%s a second",
             tp_human_rate(time, (double)totals->allocations / seconds));
     write_right(w, "Allocations", totals->allocations, rate);

@@ -250,6 +250,11 @@ def ls_foreign():
         end(child)
         require(sorted(ls(place, "--clean", place.live)["removed"]) ==
                 [making[:-5] + "0", making], "one that was being made")
+        child = start(place)  # killed when it was filled, on the way to its name
+        end(child)
+        filled = live_path(place.live, child.pid)
+        os.rename(filled, filled + ".new")
+        require(ls(place, "--clean", place.live)["removed"] == [filled + ".new"], "filled")
 
 
 def ls_others():

@@ -156,8 +156,9 @@ class Done:
                     f"  without: {str(mine)[-400:]}\n  with:    {str(theirs)[-400:]}")
 
 
-def run(command, env, cwd=None, stdin=b"", timeout=60, **more):
+def run(command, env, cwd=None, stdin=b"", timeout=None, **more):
     """Runs to the end in a session of its own; a hang is a failure."""
+    timeout = timeout or float(os.environ.get("SCENE_SECONDS", "60"))
     child = subprocess.Popen(command, env=env, cwd=cwd, stdin=subprocess.PIPE,
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                              start_new_session=True, **more)
@@ -254,9 +255,10 @@ def check_calls(recording, totals, calls, name):
     freed = taken - calls["realloc_in_place"] - calls["failed"] - totals["allocations"]
     other = totals["frees"] - calls["free"] - calls["realloc_moved"]
     running = sum(1 for t in recording["threads"] if t["running"])
-    # Threads that are older than their process were those of its parent.
+    # Of a fork every other thread may be one of its parent's, caught within a call.
     pid = recording["process"]["pid"]
-    inherited = sum(1 for t in recording["threads"] if t["tid"] < pid)
+    inherited = sum(1 for t in recording["threads"] if t["tid"] != pid) \
+        if recording["process"].get("forked") else 0
     slack = inherited if running <= 1 else torn(totals)
     if recording["dump"]["reason"] == "killed":
         slack = inherited + running

@@ -100,7 +100,8 @@ def wait_for(statement, what):
     """A killed process is there until the kernel has taken it apart."""
     deadline = time.monotonic() + 30
     while not statement():
-        require(time.monotonic() < deadline, f"{what} after 30 s")
+        require(time.monotonic() < deadline,
+                f"{what() if callable(what) else what} after 30 s")
         time.sleep(0.001)
 
 
@@ -137,7 +138,7 @@ def one(place, wait, options, books):
             "threads are missing from the account")
     require(all(left[c]["totals"]["allocations"] > 1000 for c in children),
             "a child's account is empty")
-    wait_for(lambda: clean(place), f"--clean leaves {os.listdir(place.live)}")
+    wait_for(lambda: clean(place), lambda: f"--clean leaves {os.listdir(place.live)}")
     return len(left)
 
 
