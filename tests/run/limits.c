@@ -47,9 +47,9 @@ static void *work(void *sum_)
 static void limit(int which, rlim_t most)
 {
     struct rlimit now;
-    MUST(!getrlimit(which, &now));
+    MUST(!getrlimit((__rlimit_resource_t)which, &now));
     now.rlim_cur = most;
-    MUST(!setrlimit(which, &now));
+    MUST(!setrlimit((__rlimit_resource_t)which, &now));
 }
 
 /* Pages with another protection each, until the kernel has no room for one more. */
@@ -61,7 +61,7 @@ static void use_up_maps(void)
     MUST(start != MAP_FAILED);
     for (size_t i = 0; i < pages; i += 2)
         if (mprotect(start + i * page, page, PROT_READ)) return;
-    MUST(!"a limit of maps");
+    MUST(!strlen("a limit of maps"));
 }
 
 /* Room for little more than what is mapped now. */

@@ -14,8 +14,8 @@
 extern void *__libc_malloc(size_t size);
 extern void *__libc_memalign(size_t align, size_t size);
 extern void __libc_free(void *p);
-// AddressSanitizer has a __libc_memalign of its own, whose blocks are not glibc's.
-#if defined(__SANITIZE_ADDRESS__)
+// The sanitizers have a __libc_memalign of their own, whose blocks are not glibc's.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define ALIGNED(size) __libc_malloc(size)
 #else
 #define ALIGNED(size) __libc_memalign(4096, size)
