@@ -228,8 +228,7 @@ static inline unsigned tp_bucket_of(uint64_t ticks)
 struct tp_fold {
     uint32_t first;  // slots first .. first + n - 1 do not count
     uint32_t n;
-    uint32_t
-        sums;  // the slot that holds the sums of folded ones; its twin does not count
+    uint32_t sums;  // slot that holds the sums of folded ones; its twin does not count
 };
 
 /* Mirrors the format: see tp_totals_record there. */

@@ -190,11 +190,12 @@ uint32_t tp_park_bare(uint32_t bay);
 uint32_t tp_park_gone(uint32_t bay);
 
 /*
- * The heap that threads without one share, entered under its lock; NULL when the
- * lock cannot be had: a signal handler stands on top of its holder, or of a slow path
- * that the holder may be waiting for.
+ * The heap that threads without one share, entered under its lock; NULL when the lock
+ * cannot be had, because a signal handler stands on top of its holder. Who is not
+ * `patient` waits a short while only: a handler on top of a slow path, which may hold
+ * what the holder of the lock waits for.
  */
-TP_COLD struct tp_heap *tp_park_enter_shared(void);
+TP_COLD struct tp_heap *tp_park_enter_shared(bool patient);
 TP_COLD void tp_park_leave_shared(struct tp_heap *heap);
 
 /*

@@ -14,9 +14,10 @@
  * stays parked; its turn comes again.
  *
  * Pages go back bay by bay as soon as a bay is all bare; those of bays that are half
- * bare when their turn comes at the end of a thread; the others at the tick. A bare slot whose pages are gone is restored with its neighbours
- * before it is used again. Its epoch goes on above all that were ever folded: an ended
- * record tells its thread from later ones by it.
+ * bare when their turn comes at the end of a thread; the others at the tick. A bare slot
+ * whose pages are gone is restored with its neighbours before it is used again. Its
+ * epoch goes on above all that were ever folded: an ended record tells its thread from
+ * later ones by it.
  *
  * One heap, the first, belongs to all threads that have none: those past their last
  * destructor, and those that found no memory for one. It has a lock of its own.
@@ -421,17 +422,14 @@ void tp_park_put(struct tp_heap *heap)
 
 /* ---- the shared heap ---- */
 
-/*
- * A thread without a heap waits for its turn. A handler on top of a slow path does so
- * for a while only: who holds the lock may wait for what that slow path holds.
- */
-static bool lock_shared(void)
+/* `patient` waits for its turn, others for a while only. */
+static bool lock_shared(bool patient)
 {
     uint32_t self = tp_os_tid();
     if (atomic_load_explicit(&park.shared_by, memory_order_relaxed) == self)
         return false;
     bool good = true;
-    if (!tp_heap_self->alive) {
+    if (patient) {
         tp_lock_enter(&park.shared_lock);
     } else {
         for (int i = 0; !(good = tp_lock_try(&park.shared_lock)) && i < SHARED_TRIES;
@@ -512,10 +510,10 @@ void tp_park_collect_all(void)
     tp_lock_leave(&park.lock);
 }
 
-struct tp_heap *tp_park_enter_shared(void)
+struct tp_heap *tp_park_enter_shared(bool patient)
 {
     struct tp_heap *shared = tp_park_at(park.shared);
-    return shared && lock_shared() ? shared : NULL;
+    return shared && lock_shared(patient) ? shared : NULL;
 }
 
 void tp_park_leave_shared(struct tp_heap *heap)

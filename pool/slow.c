@@ -186,7 +186,8 @@ struct tp_heap *tp_slow_enter(void)
         set_frame((uintptr_t)__builtin_frame_address(0));
     }
     if (TP_LIKELY(heap && !outer && !tp_slow_options.inert)) return heap;
-    heap = tp_slow_options.inert ? NULL : tp_park_enter_shared();
+    // On top of a slow path not for ever: the holder may wait for what that one holds.
+    heap = tp_slow_options.inert ? NULL : tp_park_enter_shared(!outer);
     if (!heap) {
         tp_slow_end(outer);
         return NULL;

@@ -65,6 +65,15 @@ void tp_writer_adorn(struct tp_writer *writer, const char *when);
 bool tp_writer_finish(
     struct tp_writer *writer, const char *name, struct tp_error *error);
 
+/*
+ * The same for an output that the user named: NULL and "-" are the standard output, any
+ * other a file that is made or cut. Close it when open has said true.
+ */
+bool tp_writer_open(struct tp_writer *writer, const char *output, const char *colour,
+    struct tp_error *error);
+bool tp_writer_close(
+    struct tp_writer *writer, const char *output, struct tp_error *error);
+
 void tp_write_bytes(struct tp_writer *writer, const char *bytes, size_t n);
 void tp_write_text(struct tp_writer *writer, const char *text);
 void tp_write_format(struct tp_writer *writer, const char *format, ...)

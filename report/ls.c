@@ -11,12 +11,9 @@
 #include "report/survey.h"
 
 #include <argp.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum {
     OPTION_FORMAT = 256,
@@ -107,24 +104,13 @@ static error_t take_option(int key, char *value, struct argp_state *state)
 static bool write_listing(const struct wishes *wishes, const struct tp_listing *listing,
     struct tp_error *error)
 {
-    bool to_file = wishes->output && strcmp(wishes->output, "-") != 0;
-    const char *name = to_file ? wishes->output : "the output";
-    int fd = STDOUT_FILENO;
-    if (to_file) fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0)
-        return tp_error_set(error, "cannot write %s: %s", name, strerror(errno));
-
     struct tp_writer writer;
-    tp_writer_init(&writer, fd);
-    tp_writer_adorn(&writer, wishes->colour);
+    if (!tp_writer_open(&writer, wishes->output, wishes->colour, error)) return false;
     if (wishes->json)
         tp_listing_json(&writer, listing);
     else
         tp_listing_text(&writer, listing);
-    bool good = tp_writer_finish(&writer, name, error);
-    if (to_file && close(fd) < 0 && good)
-        good = tp_error_set(error, "cannot write %s: %s", name, strerror(errno));
-    return good;
+    return tp_writer_close(&writer, wishes->output, error);
 }
 
 static bool list(const struct wishes *wishes, struct tp_error *error)

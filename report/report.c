@@ -7,11 +7,9 @@
 
 #include <argp.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { OPTION_FORMAT = 256, OPTION_COLOUR };
 
@@ -57,21 +55,10 @@ static error_t take_option(int key, char *value, struct argp_state *state)
 static bool write_report(
     const struct wishes *wishes, const struct tp_report *report, struct tp_error *error)
 {
-    bool to_file = wishes->output && strcmp(wishes->output, "-") != 0;
-    const char *name = to_file ? wishes->output : "the output";
-    int fd = STDOUT_FILENO;
-    if (to_file) fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0)
-        return tp_error_set(error, "cannot write %s: %s", name, strerror(errno));
-
     struct tp_writer writer;
-    tp_writer_init(&writer, fd);
-    tp_writer_adorn(&writer, wishes->colour);
+    if (!tp_writer_open(&writer, wishes->output, wishes->colour, error)) return false;
     wishes->format->write(&writer, report);
-    bool good = tp_writer_finish(&writer, name, error);
-    if (to_file && close(fd) < 0 && good)
-        good = tp_error_set(error, "cannot write %s: %s", name, strerror(errno));
-    return good;
+    return tp_writer_close(&writer, wishes->output, error);
 }
 
 int tp_report_main(int argc, char **argv, struct tp_error *error)

@@ -5,6 +5,7 @@
 #include "report/emit.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,6 +74,38 @@ bool tp_writer_finish(
     flush(writer);
     if (!writer->error) return true;
     return tp_error_set(error, "cannot write %s: %s", name, strerror(writer->error));
+}
+
+static bool is_file(const char *output)
+{
+    return output && strcmp(output, "-") != 0;
+}
+
+static const char *name_of(const char *output)
+{
+    return is_file(output) ? output : "the output";
+}
+
+bool tp_writer_open(struct tp_writer *writer, const char *output, const char *colour,
+    struct tp_error *error)
+{
+    int fd = STDOUT_FILENO;
+    if (is_file(output))
+        fd = open(output, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return tp_error_set(error, "cannot write %s: %s", output, strerror(errno));
+    tp_writer_init(writer, fd);
+    tp_writer_adorn(writer, colour);
+    return true;
+}
+
+bool tp_writer_close(
+    struct tp_writer *writer, const char *output, struct tp_error *error)
+{
+    bool good = tp_writer_finish(writer, name_of(output), error);
+    if (is_file(output) && close(writer->fd) < 0 && good)
+        good = tp_error_set(error, "cannot write %s: %s", output, strerror(errno));
+    return good;
 }
 
 void tp_write_bytes(struct tp_writer *writer, const char *bytes, size_t n)

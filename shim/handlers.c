@@ -268,20 +268,20 @@ static tp_handler handler_of(const struct sigaction *action)
     return action->sa_sigaction;
 }
 
-int tp_handlers_set(int number, const struct sigaction *new, struct sigaction *old)
+int tp_handlers_set(int number, const struct sigaction *wish, struct sigaction *old)
 {
-    if (!is_known(number)) return __sigaction(number, new, old);
+    if (!is_known(number)) return __sigaction(number, wish, old);
     tp_handler before =
         atomic_load_explicit(&handlers.theirs[number], memory_order_relaxed);
     bool was_plain = is_noted(&handlers.plain, number);
     struct sigaction ours, was;
-    const struct sigaction *wanted = new;
-    if (new &&is_function(new) && is_us()) {
-        ours = *new;
-        note(&handlers.once, number, ((unsigned)new->sa_flags &SA_RESETHAND) != 0);
-        note(&handlers.plain, number, !(new->sa_flags &SA_SIGINFO));
+    const struct sigaction *wanted = wish;
+    if (wish && is_function(wish) && is_us()) {
+        ours = *wish;
+        note(&handlers.once, number, ((unsigned)wish->sa_flags & SA_RESETHAND) != 0);
+        note(&handlers.plain, number, !(wish->sa_flags & SA_SIGINFO));
         atomic_store_explicit(
-            &handlers.theirs[number], handler_of(new), memory_order_release);
+            &handlers.theirs[number], handler_of(wish), memory_order_release);
         ours.sa_sigaction = on_signal;
         ours.sa_flags |= SA_SIGINFO;
         wanted = &ours;

@@ -153,7 +153,7 @@ void tp_loader_open(void);
 typedef void (*tp_handler)(int number, siginfo_t *info, void *context);
 
 /* sigaction(), signal() and its kin, with on top of every handler what keeps it from harm. */
-int tp_handlers_set(int number, const struct sigaction *new, struct sigaction *old);
+int tp_handlers_set(int number, const struct sigaction *wish, struct sigaction *old);
 typedef sighandler_t (*tp_setter)(int number, sighandler_t handler);
 sighandler_t tp_handlers_set_by(tp_setter set, int number, sighandler_t handler);
 

@@ -139,18 +139,24 @@ __attribute__((used, visibility("hidden"))) long tp_syscall_seen(
 /*
  * In machine language, because the seventh argument stands in the caller's frame: where
  * the caller has passed fewer it is a variable of its, and not to be written to, not
- * even with what it holds. Numbers: clone, fork, prctl, seccomp, clone3.
+ * even with what it holds. And because a child that is given a stack returns on that:
+ * only clone and clone3 without CLONE_VM and without a stack concern us. Numbers: clone,
+ * fork, prctl, seccomp, clone3; 40 is where clone3's arguments have the stack.
  */
 TP_EXPORT __attribute__((naked)) void tp_syscall(void)
 {
-    __asm__("cmpq $56, %rdi; je 1f; cmpq $57, %rdi; je 1f; cmpq $157, %rdi; je 1f\n\t"
-            "cmpq $317, %rdi; je 1f; cmpq $435, %rdi; je 1f\n\t"
-            "movq tp_syscall_next(%rip), %rax; testq %rax, %rax; je 1f\n\t"
+    __asm__("cmpq $57, %rdi; je 1f; cmpq $157, %rdi; je 1f; cmpq $317, %rdi; je 1f\n\t"
+            "cmpq $56, %rdi; je 3f; cmpq $435, %rdi; je 4f\n"
+            "2:\tmovq tp_syscall_next(%rip), %rax; testq %rax, %rax; je 1f\n\t"
             "jmp *%rax\n"
+            "3:\ttestq $0x100, %rsi; jne 2b; testq %rdx, %rdx; jne 2b; jmp 1f\n"
+            "4:\ttestq %rsi, %rsi; je 2b; testq $0x100, (%rsi); jne 2b\n\t"
+            "cmpq $0, 40(%rsi); jne 2b\n"
             "1:\tjmp tp_syscall_seen");
 }
 static_assert(SYS_clone == 56 && SYS_fork == 57 && SYS_prctl == 157 &&
-        SYS_seccomp == 317 && SYS_clone3 == 435,
+        SYS_seccomp == 317 && SYS_clone3 == 435 && CLONE_VM == 0x100 &&
+        offsetof(struct clone_args, stack) == 40,
     "the numbers above");
 #else
 /* All seven are in registers here. */

@@ -23,6 +23,9 @@
  * case: own_process
  * arg: process
  *
+ * case: by_number
+ * arg: number
+ *
  * case: vfork
  * arg: vfork
  * expect: not children
@@ -97,6 +100,29 @@ static void run_process(char *stack, int flags)
     MUST(child > 0 && waitpid(child, &status, 0) == child && status == 0);
 }
 
+static _Noreturn void returned_to(void)
+{
+    work(NULL);
+    for (;;) syscall(SYS_exit, 0);
+}
+
+/* The bare call returns in the child too, to what stands on top of its new stack. */
+static void run_by_number(char *stack)
+{
+#if defined(__x86_64__)
+    int status = 1;
+    void **top = (void **)(void *)(stack + STACK - 64);
+    *top = (void *)(uintptr_t)returned_to;
+    pid_t child = (pid_t)syscall(
+        SYS_clone, CLONE_VM | CLONE_VFORK | SIGCHLD, top, NULL, NULL, NULL);
+    MUST(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+#else
+    (void)stack;
+    put_text(STDERR_FILENO, "written for x86-64 only\n");
+    _exit(77);
+#endif
+}
+
 static void run_vfork(void)
 {
     int status = 1;
@@ -125,6 +151,8 @@ int main(int argc, char **argv)
             run_thread(stack, 0, NULL);
         else if (!strcmp(kind, "process"))
             run_process(stack, CLONE_VFORK);
+        else if (!strcmp(kind, "number"))
+            run_by_number(stack);
         else
             run_vfork();
     }

@@ -163,12 +163,12 @@ static void slabs_of_a_parked_heap_are_used_before_new_ones(void **state)
 static void shared_heap_is_for_one_at_a_time(void **state)
 {
     (void)state;
-    struct tp_heap *shared = tp_park_enter_shared();
+    struct tp_heap *shared = tp_park_enter_shared(false);
     assert_ptr_equal(shared, tp_park_at(0));
     assert_true(shared->shared);
-    assert_null(tp_park_enter_shared());
+    assert_null(tp_park_enter_shared(false));
     tp_park_leave_shared(shared);
-    assert_ptr_equal(tp_park_enter_shared(), shared);
+    assert_ptr_equal(tp_park_enter_shared(false), shared);
     tp_park_leave_shared(shared);
 }
 

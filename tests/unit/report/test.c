@@ -4,9 +4,13 @@
  */
 #include "tests/unit/report/test.h"
 
+#include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static unsigned char *grow(struct test_file *file, size_t n)
 {
@@ -171,4 +175,34 @@ char *test_capture(void (*emit)(struct tp_writer *, const struct tp_report *),
 {
     struct emission emission = { emit, report };
     return test_written(emit_now, &emission);
+}
+
+/* ---- a folder of the test's own ---- */
+
+char test_folder[64];
+
+int test_folder_make(void **state)
+{
+    (void)state;
+    strcpy(test_folder, "/tmp/test_run.XXXXXX");
+    return mkdtemp(test_folder) ? chdir(test_folder) : -1;
+}
+
+int test_folder_clear(void **state)
+{
+    (void)state;
+    DIR *list = opendir(test_folder);
+    for (const struct dirent *entry; list && (entry = readdir(list));)
+        unlinkat(dirfd(list), entry->d_name, 0);
+    if (list) closedir(list);
+    return chdir("/") || rmdir(test_folder);
+}
+
+void test_write_file(const char *path, const void *bytes, size_t n, mode_t mode)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, bytes, n), n);
+    close(fd);
+    chmod(path, mode);
 }

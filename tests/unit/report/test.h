@@ -12,6 +12,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include <cmocka.h>
 
@@ -58,5 +59,12 @@ char *test_capture(void (*emit)(struct tp_writer *, const struct tp_report *),
 
 /* The same for anything that writes to a writer. */
 char *test_written(void (*write)(struct tp_writer *, void *), void *argument);
+
+/* Setup and teardown of a test that works in an empty folder of its own. */
+extern char test_folder[64];
+int test_folder_make(void **state);
+int test_folder_clear(void **state);
+
+void test_write_file(const char *path, const void *bytes, size_t n, mode_t mode);
 
 #endif

@@ -4,7 +4,6 @@
  */
 #include "tests/unit/report/test.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -20,33 +19,6 @@
 #include "report/run.h"
 
 static struct tp_error error;
-static char folder[64];
-
-static int make_folder(void **state)
-{
-    (void)state;
-    strcpy(folder, "/tmp/test_run.XXXXXX");
-    return mkdtemp(folder) ? chdir(folder) : -1;
-}
-
-static int clear_folder(void **state)
-{
-    (void)state;
-    DIR *list = opendir(folder);
-    for (const struct dirent *entry; list && (entry = readdir(list));)
-        unlinkat(dirfd(list), entry->d_name, 0);
-    if (list) closedir(list);
-    return chdir("/") || rmdir(folder);
-}
-
-static void write_file(const char *path, const void *bytes, size_t n, mode_t mode)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
-    assert_true(fd >= 0);
-    assert_int_equal(write(fd, bytes, n), n);
-    close(fd);
-    chmod(path, mode);
-}
 
 static void leave(const char *path, uint32_t pid, uint64_t start, uint32_t reason)
 {
@@ -58,7 +30,7 @@ static void leave(const char *path, uint32_t pid, uint64_t start, uint32_t reaso
     process->start_monotonic_ns = start;
     test_file_header(&file)->reason = reason;
     if (!reason) test_file_header(&file)->state = TP_FILE_LIVE;
-    write_file(path, file.bytes, file.n_bytes, 0600);
+    test_write_file(path, file.bytes, file.n_bytes, 0600);
     test_file_fini(&file);
 }
 
@@ -80,7 +52,7 @@ static void leave_counted(
     slot->taken[1].allocations = n;
     test_file_header(&file)->reason = reason;
     if (!reason) test_file_header(&file)->state = TP_FILE_LIVE;
-    write_file(path, file.bytes, file.n_bytes, 0600);
+    test_write_file(path, file.bytes, file.n_bytes, 0600);
     test_file_fini(&file);
 }
 
@@ -123,10 +95,10 @@ static void everything_that_is_left_is_gathered(void **state)
     struct tp_gather gather;
     leave("a.tide", TEST_PID - 2, 300, TP_REASON_EXIT);
     leave("b.tide.1", TEST_PID - 3, 200, TP_REASON_SIGNAL);
-    leave("tidepool.1.2.3", TEST_PID - 4, 400, 0);         // killed
-    leave("tidepool.1.2.4", TEST_PID - 2, 300, 0);         // has an exit dump as well
-    write_file("c.tide.1073741820.part", "cut", 3, 0600);  // of the one in a.tide
-    write_file("run", "pid=1\n", 6, 0600);
+    leave("tidepool.1.2.3", TEST_PID - 4, 400, 0);  // killed
+    leave("tidepool.1.2.4", TEST_PID - 2, 300, 0);  // has an exit dump as well
+    test_write_file("c.tide.1073741820.part", "cut", 3, 0600);  // of the one in a.tide
+    test_write_file("run", "pid=1\n", 6, 0600);
     open_gather(&gather);
     tp_gather_finish(&gather);
     assert_int_equal(gather.why, 0);
@@ -144,7 +116,7 @@ static void what_cannot_be_read_stays(void **state)
     (void)state;
     struct tp_gather gather;
     leave("a.tide", TEST_PID - 2, 300, TP_REASON_EXIT);
-    write_file("junk.tide", "junk", 4, 0600);
+    test_write_file("junk.tide", "junk", 4, 0600);
     assert_int_equal(symlink("nowhere", "link.tide"), 0);
     open_gather(&gather);
     tp_gather_finish(&gather);
@@ -164,7 +136,7 @@ static void leave_overflowing(const char *path, uint32_t reason)
     slot->taken[1].allocations = UINT64_MAX - 5;
     test_file_header(&file)->reason = reason;
     if (!reason) test_file_header(&file)->state = TP_FILE_LIVE;
-    write_file(path, file.bytes, file.n_bytes, 0600);
+    test_write_file(path, file.bytes, file.n_bytes, 0600);
     test_file_fini(&file);
 }
 
@@ -338,8 +310,8 @@ static void the_folder_goes_when_only_its_text_is_left(void **state)
     char inside[] = "inside";
     struct tp_gather gather = { .folder = inside, .fd = -1 };
     assert_int_equal(mkdir(inside, 0700), 0);
-    write_file("inside/run", "pid=1\n", 6, 0600);
-    write_file("inside/late.tide", "", 0, 0600);
+    test_write_file("inside/run", "pid=1\n", 6, 0600);
+    test_write_file("inside/late.tide", "", 0, 0600);
     assert_false(tp_gather_clean(&gather));
     assert_int_equal(access("inside/run", F_OK), 0);
     assert_int_equal(unlink("inside/late.tide"), 0);
@@ -347,7 +319,8 @@ static void the_folder_goes_when_only_its_text_is_left(void **state)
     assert_int_equal(access(inside, F_OK), -1);
 }
 
-#define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, make_folder, clear_folder)
+#define IN_FOLDER(test) \
+    cmocka_unit_test_setup_teardown(test, test_folder_make, test_folder_clear)
 
 int main(void)
 {

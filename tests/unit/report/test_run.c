@@ -4,7 +4,6 @@
  */
 #include "tests/unit/report/test.h"
 
-#include <dirent.h>
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -19,33 +18,6 @@
 #include "report/run.h"
 
 static struct tp_error error;
-static char folder[64];
-
-static int make_folder(void **state)
-{
-    (void)state;
-    strcpy(folder, "/tmp/test_run.XXXXXX");
-    return mkdtemp(folder) ? chdir(folder) : -1;
-}
-
-static int clear_folder(void **state)
-{
-    (void)state;
-    DIR *list = opendir(folder);
-    for (const struct dirent *entry; list && (entry = readdir(list));)
-        unlinkat(dirfd(list), entry->d_name, 0);
-    if (list) closedir(list);
-    return chdir("/") || rmdir(folder);
-}
-
-static void write_file(const char *path, const void *bytes, size_t n, mode_t mode)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
-    assert_true(fd >= 0);
-    assert_int_equal(write(fd, bytes, n), n);
-    close(fd);
-    chmod(path, mode);
-}
 
 /* ---- names ------------------------------------------------------------------------------ */
 
@@ -120,12 +92,12 @@ static void static_and_32_bit_programs_are_told(void **state)
         .e_phoff = sizeof(header) };
     memcpy(header.e_ident, ELFMAG, SELFMAG);
     header.e_ident[EI_CLASS] = ELFCLASS64;
-    write_file("alone", &header, sizeof(header), 0755);
+    test_write_file("alone", &header, sizeof(header), 0755);
     expect_note("alone", "alone will not be covered: it is statically linked");
     header.e_ident[EI_CLASS] = ELFCLASS32;
-    write_file("small", &header, sizeof(header), 0755);
+    test_write_file("small", &header, sizeof(header), 0755);
     expect_note("small", "small will not be covered: it is a 32-bit program");
-    write_file("cut", &header, 3, 0755);
+    test_write_file("cut", &header, 3, 0755);
     expect_note("cut", NULL);
     expect_note("missing", NULL);
 }
@@ -137,12 +109,12 @@ static void a_script_is_judged_by_its_interpreter(void **state)
     Elf64_Ehdr header = { .e_phentsize = sizeof(Elf64_Phdr) };
     memcpy(header.e_ident, ELFMAG, SELFMAG);
     header.e_ident[EI_CLASS] = ELFCLASS64;
-    write_file("busy", &header, sizeof(header), 0755);
-    int n = snprintf(first, sizeof(first), "#! %s/busy -x\necho\n", folder);
-    write_file("script", first, (size_t)n, 0755);
+    test_write_file("busy", &header, sizeof(header), 0755);
+    int n = snprintf(first, sizeof(first), "#! %s/busy -x\necho\n", test_folder);
+    test_write_file("script", first, (size_t)n, 0755);
     expect_note("script", "busy will not be covered: it is statically linked");
-    n = snprintf(first, sizeof(first), "#!%s/loop\n", folder);
-    write_file("loop", first, (size_t)n, 0755);
+    n = snprintf(first, sizeof(first), "#!%s/loop\n", test_folder);
+    test_write_file("loop", first, (size_t)n, 0755);
     expect_note("loop", NULL);
 }
 
@@ -177,7 +149,7 @@ static void a_program_that_cannot_start_is_told_apart(void **state)
     struct tp_launch start = { .library = "", .keys = "", .argv = arguments };
     assert_int_equal(tp_launch_run(&start, &error), TP_EXIT_RUN_NOT_FOUND);
     assert_string_equal(error.text, "cannot run ./missing: No such file or directory");
-    write_file("plain", "", 0, 0644);
+    test_write_file("plain", "", 0, 0644);
     arguments[0] = plain;
     assert_int_equal(tp_launch_run(&start, &error), TP_EXIT_RUN_NOT_EXECUTABLE);
 }
@@ -242,14 +214,14 @@ static void get_ready(void *argument, uint32_t pid)
     struct meanwhile *meanwhile = argument;
     struct timespec long_enough = { .tv_nsec = 20000000 };
     nanosleep(&long_enough, NULL);  // a program that did not wait would be over
-    write_file("ready", "", 0, 0600);
+    test_write_file("ready", "", 0, 0600);
     meanwhile->ready = pid > 1;
 }
 
 static unsigned take_a_look(void *argument)
 {
     struct meanwhile *meanwhile = argument;
-    if (++meanwhile->looks == 3) write_file("seen", "", 0, 0600);
+    if (++meanwhile->looks == 3) test_write_file("seen", "", 0, 0600);
     return 1;
 }
 
@@ -290,7 +262,8 @@ static void commas_in_values_are_escaped(void **state)
     free(escaped);
 }
 
-#define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, make_folder, clear_folder)
+#define IN_FOLDER(test) \
+    cmocka_unit_test_setup_teardown(test, test_folder_make, test_folder_clear)
 
 int main(void)
 {
