@@ -30,7 +30,7 @@
 #ifndef TP_POOL_HEAP_H
 #define TP_POOL_HEAP_H
 
-#include "pool/counters.h"
+#include "pool/host.h"
 #include "pool/peak.h"
 #include "pool/slab.h"
 
@@ -54,7 +54,7 @@ struct tp_heap {
     uint64_t fresh;              // bit c: the blocks in bins[c] were never written
     _Atomic(struct tp_slab *) callers;  // full slabs that got a block back
     uintptr_t outer;                    // of a shared heap: what tp_slow_end() wants
-    int64_t to_sample;                  // bytes until the next sample
+    struct tp_sampler sampler;          // when the next sample is due
     uint64_t next_tick;                 // cycle counter
     uint32_t index;  // slot: its place in the bays, and in the live file
     uint32_t slabs;  // owned, full ones included

@@ -16,6 +16,25 @@ struct tp_pool_options {
     bool zero;          // clear blocks when they are freed
     bool check;         // catch every misuse that can be caught
     bool inert;         // another allocator serves the program: no block is ours
+    bool exact;         // the host is told of every block, not of samples only
+};
+
+/* One heap's sampler: the host's to keep, but for `to_sample`. All zero at first. */
+struct tp_sampler {
+    int64_t to_sample;    // bytes until the next sample; the pool counts them down
+    uint64_t interval;    // mean distance that this one was drawn with
+    uint64_t last_ticks;  // when the last sample was taken
+    uint64_t generator;   // state of the random numbers; 0: not seeded
+};
+
+/* A block, as the host is told of it. */
+struct tp_told {
+    void *p;  // NULL: a sample that the pool cannot follow
+    size_t requested;
+    size_t bytes;                        // usable
+    uint32_t class;                      // TP_LARGE_CLASS above the pools
+    uint32_t slot;                       // of the thread that does it
+    const struct tp_counters *counters;  // of that thread
 };
 
 /* Asked once, before the first block; the options come zeroed. */
@@ -40,10 +59,37 @@ bool tp_host_release(struct tp_counters *counters, uint32_t first, uint32_t n);
 void tp_host_restore(struct tp_counters *counters, uint32_t first, uint32_t n);
 
 /*
- * The block at `p` holds the byte that the sampler waits for; p is NULL when a thread
- * begins. Returns the bytes to the thread's next sample. Context: cold.
+ * Who allocates. A block gets a mark, any number but 0, when the host wants to hear of
+ * its end; 0 when it does not. Context of all: cold, entered (slow.h), never on top of
+ * another slow path of the thread.
  */
-int64_t tp_host_sample(void *p, size_t size);
+
+/* A heap begins to count: draws the distance to its first sample. */
+void tp_host_arm(struct tp_sampler *sampler);
+
+/* The block holds the byte that the sampler waits for; draws the next distance. */
+uint32_t tp_host_sampled(struct tp_sampler *sampler, const struct tp_told *block);
+
+/* With `exact`: every block that is given out. */
+uint32_t tp_host_taken(const struct tp_told *block);
+
+/* A marked block is about to be freed. `requested` is known with `exact` only. */
+void tp_host_freed(uint32_t mark, const struct tp_told *block);
+
+/*
+ * A large block has been made longer or shorter where it stands, or with `exact` the
+ * request for a pool block has changed. `mark` may be 0: the block was not sampled.
+ * Returns its mark from now on.
+ */
+uint32_t tp_host_resized(
+    uint32_t mark, const struct tp_told *block, size_t old_bytes, size_t old_requested);
+
+/*
+ * With `check`: the place in the program that has called us, as a number to keep (0:
+ * not known), and lines on stderr that tell such a place, under a heading.
+ */
+uint32_t tp_host_place(void);
+void tp_host_say_place(const char *heading, uint32_t place);
 
 /*
  * Pointers that are not ours: blocks that the C library's own malloc gave out, or

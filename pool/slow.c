@@ -286,9 +286,12 @@ static struct tp_block *time_fast_path(
 /* The countdown has run out: flush, sample, tick, arm. Needs: entered. */
 void tp_slow_event(struct tp_heap *heap, void *p, size_t size)
 {
-    heap->to_sample -= heap->armed - heap->countdown;
+    heap->sampler.to_sample -= heap->armed - heap->countdown;
     tp_peak_settle(tp_heap_counters(heap));
-    if (heap->to_sample <= 0) heap->to_sample = tp_host_sample(p, size);
+    if (heap->sampler.to_sample <= 0) {
+        struct tp_told block = { .p = p, .requested = size, .slot = heap->index };
+        tp_host_sampled(&heap->sampler, &block);
+    }
     if (tp_os_ticks() >= heap->next_tick && !heap->shared) tick(heap);
     tp_thread_arm(heap);
 }
@@ -297,7 +300,7 @@ void *tp_slow_fast_event(
     struct tp_heap *heap, unsigned c, struct tp_block *block, size_t size)
 {
     uintptr_t outer = tp_slow_begin();
-    if (heap->to_sample <= heap->armed - heap->countdown)
+    if (heap->sampler.to_sample <= heap->armed - heap->countdown)
         block = time_fast_path(heap, c, block);
     tp_slow_event(heap, block, size);
     tp_slow_end(outer);

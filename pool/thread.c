@@ -31,7 +31,7 @@ static struct {
 void tp_thread_arm(struct tp_heap *heap)
 {
     int64_t bytes = tp_peak_headroom(tp_heap_counters(heap));
-    bytes = tp_max_i64(tp_min_i64(bytes, heap->to_sample), 1);
+    bytes = tp_max_i64(tp_min_i64(bytes, heap->sampler.to_sample), 1);
     heap->armed = bytes;
     heap->countdown = bytes;
 }
@@ -111,7 +111,7 @@ struct tp_heap *tp_thread_begin(void)
     tp_peak_attach(counters);
     heap->rounds = 0;
     heap->next_tick = begin + tp_pool_tick_ticks();
-    heap->to_sample = tp_host_sample(NULL, 0);
+    tp_host_arm(&heap->sampler);
     tp_thread_arm(heap);
     tp_heap_self = heap;
     tp_slow_end(outer);

@@ -87,14 +87,20 @@ struct tp_file_header {
 static_assert(sizeof(struct tp_file_header) == 128, "the header is part of the format");
 
 enum tp_region_kind {
-    TP_REGION_PROCESS = 1,  // one struct tp_process_record
-    TP_REGION_EXE = 2,      // bytes: path of the executable, not terminated
-    TP_REGION_COMMAND = 3,  // bytes: the arguments, each ended by a NUL
-    TP_REGION_CLASSES = 4,  // struct tp_class_record, one a size class, in order
-    TP_REGION_TOTALS = 5,   // one struct tp_totals_record
-    TP_REGION_THREADS = 6,  // struct tp_thread_slot
-    TP_REGION_ENDED = 7,    // struct tp_ended_record
-    TP_REGION_LATENCY = 8,  // struct tp_latency_record; several may share one name
+    TP_REGION_PROCESS = 1,    // one struct tp_process_record
+    TP_REGION_EXE = 2,        // bytes: path of the executable, not terminated
+    TP_REGION_COMMAND = 3,    // bytes: the arguments, each ended by a NUL
+    TP_REGION_CLASSES = 4,    // struct tp_class_record, one a size class, in order
+    TP_REGION_TOTALS = 5,     // one struct tp_totals_record
+    TP_REGION_THREADS = 6,    // struct tp_thread_slot
+    TP_REGION_ENDED = 7,      // struct tp_ended_record
+    TP_REGION_LATENCY = 8,    // struct tp_latency_record; several may share one name
+    TP_REGION_SAMPLING = 9,   // one struct tp_sampling_record
+    TP_REGION_MODULES = 10,   // struct tp_module_record
+    TP_REGION_NODES = 11,     // struct tp_node_record
+    TP_REGION_SITES = 12,     // struct tp_site_record
+    TP_REGION_SAMPLES = 13,   // struct tp_sample_record
+    TP_REGION_TIMELINE = 14,  // struct tp_point_record
 };
 
 struct tp_region {
@@ -304,5 +310,155 @@ struct tp_latency_record {
     uint64_t buckets[TP_FORMAT_BUCKETS];
 };
 static_assert(sizeof(struct tp_latency_record) == 1344, "format");
+
+/* ---- who allocates ---- */
+
+enum tp_sampling_mode {
+    TP_SAMPLING_OFF = 0,
+    TP_SAMPLING_SAMPLED = 1,
+    TP_SAMPLING_EXACT = 2,  // every allocation: all weights are 1
+};
+
+enum tp_stack_end {           // why a stack has no further frames
+    TP_STACK_WHOLE = 0,       // the thread begins here
+    TP_STACK_DEPTH = 1,       // there are more than `depth`
+    TP_STACK_NO_RULE = 2,     // code without unwind information, and no frame pointer
+    TP_STACK_BAD_RULE = 3,    // unwind information that cannot be followed
+    TP_STACK_BAD_MEMORY = 4,  // the next frame would lie outside of the stack
+    TP_STACK_LOOP = 5,        // the stack pointer did not move outwards
+    TP_STACK_NO_ROOM = 6,     // the table of nodes is full: the known part is kept
+    TP_STACK_NONE = 7,        // not walked at all: no stack to stand on, or no scratch
+    TP_STACK_ENDS = 8,
+};
+
+/* How samples were taken, and what became of them. */
+struct tp_sampling_record {
+    uint32_t mode;                 // enum tp_sampling_mode
+    uint32_t depth;                // frames kept at most
+    uint64_t interval_bytes;       // mean distance that was asked for
+    uint64_t samples;              // taken; in exact mode allocations
+    uint64_t dropped;              // samples that found no room, and are in no site
+    uint64_t ends[TP_STACK_ENDS];  // stacks by enum tp_stack_end
+    uint64_t frames;               // walked, of all stacks
+    uint64_t walk_ticks;           // cycle counter spent on that, where it was measured
+    uint64_t walks_timed;          // stacks, and
+    uint64_t frames_timed;         // frames that it was spent on
+    uint32_t peak;                 // number of the last peak: see tp_site_record
+    uint32_t reserved0;
+    uint64_t peak_bytes;   // live bytes of the process at that peak
+    uint64_t node_misses;  // stacks cut because the table of nodes was full
+    uint64_t reserved[7];
+};
+static_assert(sizeof(struct tp_sampling_record) == 208, "format");
+
+enum {
+    TP_FORMAT_BUILD_ID = 20,  // bytes kept of a build id
+    TP_FORMAT_PATH = 400,
+};
+
+enum tp_module_flags {
+    TP_MODULE_PATH_CUT = 1,  // the path was longer: its end is missing
+    TP_MODULE_MAIN = 2,      // the executable
+    TP_MODULE_VDSO = 4,
+};
+
+/* A loaded file that occurs in a stack. One that is unloaded keeps its record. */
+struct tp_module_record {
+    uint64_t base;         // added to addresses of the file when it was loaded
+    uint64_t start;        // mapped from here
+    uint64_t end;          // to here; written last: 0 while there is no record
+    uint64_t loaded_ns;    // CLOCK_MONOTONIC when it was first met
+    uint64_t unloaded_ns;  // when it was found gone; 0: it is there
+    uint32_t epoch;        // of the loader: raised whenever something was unloaded
+    uint32_t flags;        // enum tp_module_flags
+    uint8_t build_id[TP_FORMAT_BUILD_ID];
+    uint8_t build_id_bytes;  // 0: has none
+    uint8_t reserved[43];
+    char path[TP_FORMAT_PATH];  // terminated
+};
+static_assert(sizeof(struct tp_module_record) == 512, "format");
+
+/*
+ * A frame below its caller: stacks are paths in one tree, from the outermost frame
+ * inwards. Record 0 is the root and means "no frame".
+ */
+struct tp_node_record {
+    uint32_t parent;  // index of the caller's record, always a lower one
+    uint32_t module;  // index + 1 of its module; 0: none, `offset` is the address
+    uint64_t offset;  // of the call (return address - 1) from the module's base
+};
+static_assert(sizeof(struct tp_node_record) == 16, "format");
+
+/* `blocks` and `temporary_blocks` count in units of 1/TP_FORMAT_ONE. */
+enum { TP_FORMAT_ONE = 4096 };
+
+/*
+ * Sums over the sampled blocks of a site, each with its weight w = 1 / p, where
+ * p = 1 - exp(-usable bytes / interval in force) is the chance it had (Horvitz and
+ * Thompson); in exact mode w = 1. For blocks of the pools usable bytes are blocks times
+ * the class size, and `bytes` and `byte_variance` are 0.
+ */
+struct tp_site_sums {
+    uint64_t samples;
+    uint64_t blocks;           // sum of w, times TP_FORMAT_ONE
+    uint64_t requested_bytes;  // sum of w * requested
+    uint64_t bytes;            // large blocks: sum of w * usable
+    double block_variance;     // sum of w * (w - 1)
+    double byte_variance;      // large blocks: sum of usable^2 * w * (w - 1)
+};
+
+/*
+ * One stack and one size class. Figures of live blocks are `taken` - `freed`.
+ *
+ * At the peak: whenever live bytes have been higher than ever before, and something is
+ * about to change, tp_sampling_record.peak goes up by one. A site that changes while its
+ * own `peak` is behind first copies its live figures to peak_* and takes the number. So
+ * the figures at the last peak are peak_* where `peak` is that number, else the live ones.
+ */
+struct tp_site_record {
+    uint32_t node;   // innermost frame; written last
+    uint16_t class;  // index of the size class, or TP_FORMAT_LARGE
+    uint16_t used;   // 1: this is a site; written after node
+    uint32_t peak;
+    uint32_t end;  // enum tp_stack_end of the stack that made it
+    struct tp_site_sums taken;
+    struct tp_site_sums freed;
+    uint64_t peak_blocks;
+    uint64_t peak_bytes;
+    double peak_block_variance;
+    double peak_byte_variance;
+    uint64_t temporary_blocks;  // freed before their thread allocated again
+    uint64_t reserved[1];
+};
+static_assert(sizeof(struct tp_site_record) == 160, "format");
+
+/* A sampled block that is alive. Records of freed ones are used again. */
+struct tp_sample_record {
+    uint32_t site;   // index of its site
+    uint32_t state;  // 1: alive; written last
+    uint64_t address;
+    uint64_t bytes;  // usable
+    uint64_t requested_bytes;
+    uint64_t interval_bytes;  // in force when it was taken
+    uint64_t born_ticks;      // cycle counter
+    uint64_t allocations;     // of its thread until then, for temporary_blocks
+    uint32_t slot;            // of its thread
+    uint32_t next;            // the writer's own
+};
+static_assert(sizeof(struct tp_sample_record) == 64, "format");
+
+/*
+ * What went on from the point before to this one, at most. When the table is full,
+ * neighbours are merged: the later one's figures, the higher of the maxima.
+ */
+struct tp_point_record {
+    uint64_t ticks;  // cycle counter; written last: 0 while there is no record
+    int64_t live_bytes;
+    int64_t live_bytes_max;  // of the points that were merged into this one
+    uint64_t rss_bytes;      // 0: unknown
+    uint64_t allocations;    // of the process so far
+    uint64_t frees;
+};
+static_assert(sizeof(struct tp_point_record) == 48, "format");
 
 #endif

@@ -83,11 +83,49 @@ static uint64_t allocated_bytes(void)
     return bytes;
 }
 
-int64_t tp_host_sample(void *p, size_t size)
+void tp_host_arm(struct tp_sampler *sampler)
 {
-    (void)size;
-    if (p && tp_options.interval_bytes) tp_host_tick();
-    return next_distance();
+    sampler->interval = tp_options.sample;
+    sampler->to_sample = next_distance();
+}
+
+uint32_t tp_host_sampled(struct tp_sampler *sampler, const struct tp_told *block)
+{
+    if (block->p && tp_options.interval_bytes) tp_host_tick();
+    tp_host_arm(sampler);
+    return 0;
+}
+
+uint32_t tp_host_taken(const struct tp_told *block)
+{
+    (void)block;
+    return 0;
+}
+
+void tp_host_freed(uint32_t mark, const struct tp_told *block)
+{
+    (void)mark;
+    (void)block;
+}
+
+uint32_t tp_host_resized(
+    uint32_t mark, const struct tp_told *block, size_t old_bytes, size_t old_requested)
+{
+    (void)block;
+    (void)old_bytes;
+    (void)old_requested;
+    return mark;
+}
+
+uint32_t tp_host_place(void)
+{
+    return 0;
+}
+
+void tp_host_say_place(const char *heading, uint32_t place)
+{
+    (void)heading;
+    (void)place;
 }
 
 void tp_host_tick(void)

@@ -58,12 +58,50 @@ WEAK void tp_host_restore(struct tp_counters *counters, uint32_t first, uint32_t
     atomic_fetch_add_explicit(&test_host.n_restored, n, memory_order_relaxed);
 }
 
-WEAK int64_t tp_host_sample(void *p, size_t size)
+WEAK void tp_host_arm(struct tp_sampler *sampler)
 {
-    (void)p;
-    (void)size;
     count(&test_host.n_samples);
-    return test_host.to_sample;
+    sampler->to_sample = test_host.to_sample;
+}
+
+WEAK uint32_t tp_host_sampled(struct tp_sampler *sampler, const struct tp_told *block)
+{
+    (void)block;
+    count(&test_host.n_samples);
+    sampler->to_sample = test_host.to_sample;
+    return 0;
+}
+
+WEAK uint32_t tp_host_taken(const struct tp_told *block)
+{
+    (void)block;
+    return 0;
+}
+
+WEAK void tp_host_freed(uint32_t mark, const struct tp_told *block)
+{
+    (void)mark;
+    (void)block;
+}
+
+WEAK uint32_t tp_host_resized(
+    uint32_t mark, const struct tp_told *block, size_t old_bytes, size_t old_requested)
+{
+    (void)block;
+    (void)old_bytes;
+    (void)old_requested;
+    return mark;
+}
+
+WEAK uint32_t tp_host_place(void)
+{
+    return 0;
+}
+
+WEAK void tp_host_say_place(const char *heading, uint32_t place)
+{
+    (void)heading;
+    (void)place;
 }
 
 WEAK void tp_host_foreign_free(void *p)

@@ -23,7 +23,7 @@ enum { TEST_TEXT = 8192, TEST_ENDED = 64 };
 /* What host.c answers, and what it was told. Set before the first use of the pool. */
 extern struct test_host {
     struct tp_pool_options options;
-    int64_t to_sample;            // answer of tp_host_sample()
+    int64_t to_sample;            // answer of tp_host_arm() and tp_host_sampled()
     _Atomic(uint32_t) n_samples;  // questions, those of new threads included
     _Atomic(uint32_t) n_ticks;    //
     _Atomic(uint32_t) n_signals_due;

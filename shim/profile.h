@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * profile.h - who allocates: from a sample to the sums of its site.
+ *
+ *     pool --host.h--> sample.c   is it due? its weight, the next distance
+ *                        |
+ *                      stack.h    the call stack
+ *                        |
+ *                      sites.c    stack -> node, node and class -> site; sums, peak
+ *                      samples.c  the sampled block, until it is freed
+ *                      timeline.c the process as a whole, over time
+ *                        |
+ *                      table.c    records that grow at the end of the live file
+ *
+ * Idea: all of it is written into the live file as it happens, commit-last, so a dump
+ * is a copy and a kill loses nothing. What only we need (the index over nodes and sites,
+ * lists of free records) is private memory.
+ *
+ * Holds always:
+ *   - sums of a site change by atomic adds; a reader may see one without the other;
+ *   - an index read back from a record is checked before it is used: the file is never
+ *     trusted.
+ */
+#ifndef TP_SHIM_PROFILE_H
+#define TP_SHIM_PROFILE_H
+
+#include "pool/host.h"
+#include "shim/format.h"
+#include "shim/stack.h"
+
+#include <stdatomic.h>
+
+/* ---- table.c ---- */
+
+/*
+ * Records of one kind. Their address space is reserved once and never moves; memory
+ * comes piece by piece, from the live file as long as there is one. Record numbers are
+ * handed out in order and never taken back.
+ */
+struct tp_table {
+    const uint32_t kind;  // enum tp_region_kind
+    const uint32_t record_bytes;
+    const uint32_t most;      // records
+    char *records;            // reserved on first use
+    _Atomic(uint32_t) n;      // records handed out
+    _Atomic(uint32_t) ready;  // records that have memory
+};
+extern struct tp_table tp_modules;   // struct tp_module_record
+extern struct tp_table tp_nodes;     // struct tp_node_record; 0 is the root
+extern struct tp_table tp_sites;     // struct tp_site_record; 0 is not used
+extern struct tp_table tp_samples;   // struct tp_sample_record; 0 is not used
+extern struct tp_table tp_timeline;  // struct tp_point_record
+
+/* One record more, all zero; its number, or UINT32_MAX: full, or no memory. */
+uint32_t tp_table_add(struct tp_table *table);
+
+/* Records handed out, all of which have memory. */
+uint32_t tp_table_count(const struct tp_table *table);
+
+/* Record `i`; NULL when it was never handed out. */
+static inline void *tp_table_at(const struct tp_table *table, uint32_t i)
+{
+    // Meets the release in tp_table_add().
+    if (i >= atomic_load_explicit(&table->n, memory_order_acquire)) return NULL;
+    return table->records + (size_t)i * table->record_bytes;
+}
+
+/*
+ * In a forked child: private copies take the place of what is shared with the parent,
+ * and locks are free. False: some could not be had, and the table is empty from here on.
+ */
+bool tp_tables_part(void);
+
+/* The tables, for who writes dumps or maps files; NULL after the last. */
+struct tp_table *tp_table_next(struct tp_table *before);
+
+/* The record of how samples are taken; in the live file, one of its kind. */
+extern struct tp_sampling_record *const tp_sampling;
+
+/* ---- sites.c ---- */
+
+/* The weight of a sampled block, and what it stands for. */
+struct tp_weight {
+    uint64_t blocks;        // w * TP_FORMAT_ONE
+    uint64_t requested;     // w * requested bytes
+    uint64_t bytes;         // w * usable bytes; 0 for pool classes
+    double block_variance;  // w (w - 1); 0 in exact mode, and then not added
+    double byte_variance;   // usable^2 w (w - 1); 0 for pool classes
+};
+
+/* The node of a stack; 0: not even its outermost frame has room. */
+uint32_t tp_site_node(const struct tp_stack *stack, struct tp_stack_memory *memory);
+
+/* The site of a node and a size class; 0 when there is no room. */
+uint32_t tp_site_of(uint32_t node, uint32_t class, enum tp_stack_end end);
+
+/*
+ * Adds to a site, or takes from it. `peak_bytes` is the highest number of live bytes as
+ * of now, this change left out: see tp_site_record.
+ */
+void tp_site_taken(uint32_t site, const struct tp_weight *weight, int64_t peak_bytes);
+void tp_site_freed(
+    uint32_t site, const struct tp_weight *weight, bool temporary, int64_t peak_bytes);
+
+/* In a forked child. */
+void tp_sites_forked(void);
+
+/* ---- samples.c ---- */
+
+/* A record for a live sample, or 0; filled but for `state`. */
+uint32_t tp_sample_begin(const struct tp_sample_record *content);
+
+/* The sample is over: its record, as it was. False: `mark` is none of ours. */
+bool tp_sample_end(uint32_t mark, struct tp_sample_record *out);
+
+/* In a forked child. */
+void tp_samples_forked(void);
+
+/* ---- timeline.c ---- */
+
+/* Adds a point when it is time. Context: a tick, any thread. */
+void tp_timeline_tick(void);
+
+/* Adds or replaces the last point: a dump is about to be made. Signal-safe. */
+void tp_timeline_now(void);
+
+void tp_timeline_forked(void);
+
+#endif
