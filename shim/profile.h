@@ -88,8 +88,18 @@ struct tp_weight {
     double byte_variance;   // usable^2 w (w - 1); 0 for pool classes
 };
 
-/* The node of a stack; 0: not even its outermost frame has room. */
-uint32_t tp_site_node(const struct tp_stack *stack, struct tp_stack_memory *memory);
+/* The nodes of the last stack that was taken in some memory, outermost first. */
+struct tp_site_path {
+    uint32_t n;
+    uint32_t nodes[TP_STACK_MOST];
+};
+
+/*
+ * The node of a stack: of as many of its outer frames as there is room for; 0 when there
+ * are none. `path` belongs to the memory that the stack lies in: of what is the same as
+ * in the last stack the nodes are not looked up again.
+ */
+uint32_t tp_site_node(const struct tp_stack *stack, struct tp_site_path *path);
 
 /* The site of a node and a size class; 0 when there is no room. */
 uint32_t tp_site_of(uint32_t node, uint32_t class, enum tp_stack_end end);
@@ -102,13 +112,27 @@ void tp_site_taken(uint32_t site, const struct tp_weight *weight, int64_t peak_b
 void tp_site_freed(
     uint32_t site, const struct tp_weight *weight, bool temporary, int64_t peak_bytes);
 
+/*
+ * Adds to both sums of a site; numbers may be negative (modulo 2^64). For blocks that
+ * change where they stand: no allocation, no free, yet other bytes or another site.
+ */
+void tp_site_adjust(uint32_t site, const struct tp_weight *taken,
+    const struct tp_weight *freed, int64_t peak_bytes);
+
+/* The innermost frame of a site; 0 when there is none. */
+uint32_t tp_site_node_of(uint32_t site);
+
 /* In a forked child. */
 void tp_sites_forked(void);
 
 /* ---- samples.c ---- */
 
-/* A record for a live sample, or 0; filled but for `state`. */
+/* The number of a record for a live sample; 0: there is no room. */
 uint32_t tp_sample_begin(const struct tp_sample_record *content);
+
+/* What is on record of a live sample, and something else. */
+bool tp_sample_read(uint32_t mark, struct tp_sample_record *out);
+void tp_sample_write(uint32_t mark, const struct tp_sample_record *content);
 
 /* The sample is over: its record, as it was. False: `mark` is none of ours. */
 bool tp_sample_end(uint32_t mark, struct tp_sample_record *out);

@@ -1,63 +1,428 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sample.c - when the next sample is due.
+ * sample.c - what becomes of a sampled block, from the sampler's byte to its free.
  *
- * A thread's samples are a Poisson process over the bytes that it allocates: the
- * distance to the next one is exponential with mean T, drawn as -ln(u) T from a
- * uniform u in (0, 1]. Each thread has a generator and a seed of its own. A sampled
- * malloc also measures the fast path (pool.c), and asks whether a dump is due.
+ * Sampled: the pool asks when the byte is allocated that a heap's sampler waits for. The
+ * stack is walked, the site found, the block's weight added to it, and a record kept
+ * until the block is freed. Its number is the block's mark. The weight is that of the
+ * interval that the distance was drawn with; the next one may be another (poisson.c).
+ *
+ * Exact: the pool tells of every block. The mark is the site itself, all weights are 1.
+ *
+ * A large block that grows where it stands is judged anew by its new size, as if it had
+ * been freed and allocated at the place that made it grow, but only the growth counts as
+ * allocated. One that shrinks stays what it is: the chance it had depends on bytes over
+ * interval only, so both shrink. What is smaller is sampled no more and no less.
  */
-#include "pool/host.h"
 #include "pool/pool.h"
 #include "shim/output.h"
+#include "shim/profile.h"
 
-enum { LOG2_BITS = 53 };  // of randomness in u
+enum {
+    SCRATCHES = 64,  // threads that can be at a sample at once
+    SLOTS = 32 * 1024,
+    TICKS_PER_SECOND = 10,  // of the pool
+};
 
-static const int64_t NEVER = INT64_MAX / 4;
-
-static TP_THREAD uint64_t generator;  // xorshift64*; 0: not seeded
+/* Where one stack is put. */
+struct place {
+    _Atomic(bool) busy;
+    struct tp_stack_memory *memory;
+    uint32_t tid;      // exact mode: whose stack it was
+    const void *last;  // exact mode: the block that thread took last
+    struct tp_site_path path;
+};
 
 static struct {
+    struct place *_Atomic of_slot[SLOTS];  // exact mode: a thread keeps its own
+    struct place *_Atomic shared[SCRATCHES];
     _Atomic(uint64_t) next_dump_ns;
     _Atomic(uint64_t) next_dump_bytes;
 } sample;
 
-static uint64_t draw(void)
+static bool is_exact(void)
 {
-    uint64_t x = generator;
-    if (!x) {
-        x = tp_os_ticks() ^ ((uint64_t)tp_os_tid() << 32) ^ (uintptr_t)&generator;
-        x *= 0x9e3779b97f4a7c15u;  // spreads neighbouring seeds; the golden ratio
-        if (!x) x = 1;
+    return tp_options.sample == TP_SAMPLE_ALL;
+}
+
+static void count(uint64_t *counter, uint64_t n)
+{
+    __atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
+}
+
+void tp_sample_open(void)
+{
+    bool on = tp_options.sample != 0;
+    tp_sampling->mode = is_exact() ? TP_SAMPLING_EXACT
+        : on                       ? TP_SAMPLING_SAMPLED
+                                   : TP_SAMPLING_OFF;
+    tp_sampling->depth = tp_options.depth;
+    tp_sampling->interval_bytes = is_exact() ? 1 : tp_options.sample;
+    tp_stack_open(tp_options.unwind == TP_UNWIND_FP ? TP_STACK_FP
+            : tp_options.unwind == TP_UNWIND_DWARF  ? TP_STACK_DWARF
+                                                    : TP_STACK_AUTO);
+}
+
+/* ---- places for stacks ---- */
+
+static struct place *make_place(bool remember)
+{
+    struct place *place = tp_os_map(sizeof(*place));
+    if (!place) return NULL;
+    place->memory = tp_stack_memory_make(remember);
+    if (place->memory) return place;
+    tp_os_unmap(place, sizeof(*place));
+    return NULL;
+}
+
+static bool seize(struct place *place)
+{
+    return !atomic_exchange_explicit(&place->busy, true, memory_order_acquire);
+}
+
+/* One that nobody is at; made when there is none yet. NULL: all are in use. */
+static struct place *any_place(void)
+{
+    for (unsigned i = 0; i < SCRATCHES; i++) {
+        struct place *_Atomic *at = &sample.shared[i];
+        struct place *place = atomic_load_explicit(at, memory_order_acquire);
+        if (place && seize(place)) return place;
+        if (place) continue;
+        struct place *made = make_place(false);
+        if (!made) return NULL;
+        seize(made);
+        if (atomic_compare_exchange_strong_explicit(
+                at, &place, made, memory_order_release, memory_order_relaxed))
+            return made;
+        // Another thread was first. Rare, once a place: its memory is left alone.
     }
-    x ^= x >> 12;
-    x ^= x << 25;
-    x ^= x >> 27;
-    generator = x;
-    return x * 0x2545f4914f6cdd1du;
+    return NULL;
+}
+
+/* The slot's own. */
+static struct place *own_place(const struct tp_told *block)
+{
+    if (block->slot >= SLOTS) return any_place();
+    struct place *_Atomic *at = &sample.of_slot[block->slot];
+    struct place *place = atomic_load_explicit(at, memory_order_relaxed);
+    if (TP_UNLIKELY(!place)) {
+        place = make_place(true);
+        if (!place) return NULL;
+        atomic_store_explicit(at, place, memory_order_relaxed);
+    }
+    uint32_t tid = block->counters ? block->counters->tid : 0;
+    if (TP_UNLIKELY(place->tid != tid)) {
+        tp_stack_memory_forget(place->memory);
+        place->path.n = 0;
+        place->last = NULL;
+        place->tid = tid;
+    }
+    return place;
+}
+
+static void leave(struct place *place)
+{
+    if (place) atomic_store_explicit(&place->busy, false, memory_order_release);
+}
+
+/* ---- the caller's stack ---- */
+
+static void note_walk(const struct tp_stack *stack, uint64_t ticks)
+{
+    count(&tp_sampling->walk_ticks, ticks);
+    count(&tp_sampling->walks_timed, 1);
+    count(&tp_sampling->frames_timed, stack->n);
+    count(&tp_sampling->frames, stack->n);
+}
+
+/* The innermost node of the stack that we stand on; `place` may be NULL. */
+static uint32_t take_node(struct place *place, enum tp_stack_end *out_end)
+{
+    *out_end = TP_STACK_NONE;
+    bool exact = is_exact();
+    uint32_t node = 0;
+    if (place) {
+        uint64_t begin = exact ? 0 : tp_os_ticks();
+        const struct tp_stack *stack = tp_stack_take(place->memory, tp_options.depth);
+        if (!exact) note_walk(stack, tp_os_ticks() - begin);
+        *out_end = stack->end;
+        node = tp_site_node(stack, &place->path);
+        if (TP_UNLIKELY(place->path.n < stack->n)) *out_end = TP_STACK_NO_ROOM;
+    }
+    // With every block counted, whole stacks are what the others leave.
+    if (!exact || *out_end != TP_STACK_WHOLE) count(&tp_sampling->ends[*out_end], 1);
+    return node;
+}
+
+/* The site of a block; 0 when there is no room for one. */
+static uint32_t take_site(struct place *place, uint32_t class)
+{
+    enum tp_stack_end end;
+    uint32_t node = take_node(place, &end);
+    return tp_site_of(node, class, end);
+}
+
+/* ---- sampled ---- */
+
+static uint64_t allocations_of(const struct tp_counters *counters)
+{
+    uint64_t n = 0;
+    for (unsigned c = 0; c <= TP_CLASSES; c++)
+        n += tp_count_read(&counters->taken[c].allocations);
+    return n;
+}
+
+static bool is_large(const struct tp_told *block)
+{
+    return block->class == TP_LARGE_CLASS;
+}
+
+static uint32_t begin_sample(
+    const struct tp_told *block, uint32_t site, uint64_t interval)
+{
+    struct tp_sample_record record = { .site = site,
+        .address = (uintptr_t)block->p,
+        .bytes = block->bytes,
+        .requested_bytes = block->requested,
+        .interval_bytes = interval,
+        .born_ticks = tp_os_ticks(),
+        .allocations = allocations_of(block->counters),
+        .slot = block->slot };
+    return tp_sample_begin(&record);
+}
+
+/* A site and a record for the block; 0, and `out_site` 0, when it is dropped. */
+static uint32_t follow(
+    const struct tp_told *block, uint64_t interval, uint32_t *out_site)
+{
+    struct place *place = any_place();
+    uint32_t site = take_site(place, block->class);
+    leave(place);
+    uint32_t mark = site ? begin_sample(block, site, interval) : 0;
+    if (!mark) count(&tp_sampling->dropped, 1);
+    *out_site = mark ? site : 0;
+    return mark;
+}
+
+static struct tp_weight weight_of(const struct tp_sample_record *record, bool large)
+{
+    return tp_poisson_weight(
+        record->interval_bytes, record->bytes, record->requested_bytes, large);
+}
+
+void tp_host_arm(struct tp_sampler *sampler)
+{
+    tp_poisson_arm(sampler, is_exact() ? 0 : tp_options.sample);
+}
+
+uint32_t tp_host_sampled(struct tp_sampler *sampler, const struct tp_told *block)
+{
+    uint64_t interval = sampler->interval;
+    uint64_t ticks_per_ms = tp_pool_tick_ticks() * TICKS_PER_SECOND / 1000;
+    tp_poisson_next(
+        sampler, is_exact() ? 0 : tp_options.sample, tp_os_ticks(), ticks_per_ms);
+    if (tp_options.interval_bytes) tp_host_tick();
+    if (!interval || !tp_options.sample || is_exact()) return 0;
+    if (!block->p) {
+        count(&tp_sampling->dropped, 1);
+        return 0;
+    }
+    int64_t peak = tp_pool_peak_before(block->counters, block->bytes);
+    uint32_t site, mark = follow(block, interval, &site);
+    if (!mark) return 0;
+    count(&tp_sampling->samples, 1);
+    struct tp_weight weight =
+        tp_poisson_weight(interval, block->bytes, block->requested, is_large(block));
+    tp_site_taken(site, &weight, peak);
+    return mark;
+}
+
+static void end_sample(uint32_t mark, const struct tp_told *block)
+{
+    struct tp_sample_record record;
+    if (!tp_sample_end(mark, &record)) return;
+    struct tp_weight weight = weight_of(&record, is_large(block));
+    bool temporary = record.slot == block->slot && block->counters &&
+        record.allocations == allocations_of(block->counters);
+    tp_site_freed(
+        record.site, &weight, temporary, tp_pool_peak_before(block->counters, 0));
+}
+
+static struct tp_weight negative(struct tp_weight weight)
+{
+    return (struct tp_weight){ .blocks = -weight.blocks,
+        .requested = -weight.requested,
+        .bytes = -weight.bytes,
+        .block_variance = -weight.block_variance,
+        .byte_variance = -weight.byte_variance };
+}
+
+static const struct tp_weight nothing;
+
+/* It keeps its weight and has fewer bytes. */
+static void shrink_sample(uint32_t mark, const struct tp_told *block, size_t old_bytes)
+{
+    struct tp_sample_record record;
+    if (!tp_sample_read(mark, &record) || !old_bytes) return;
+    struct tp_weight before = weight_of(&record, true);
+    double share = (double)block->bytes / (double)old_bytes;
+    record.interval_bytes = (uint64_t)((double)record.interval_bytes * share + 0.5);
+    record.bytes = block->bytes;
+    record.requested_bytes = block->requested;
+    struct tp_weight after = weight_of(&record, true);
+    after = (struct tp_weight){ .requested = before.requested - after.requested,
+        .bytes = before.bytes - after.bytes,
+        .byte_variance = before.byte_variance - after.byte_variance };
+    tp_site_adjust(
+        record.site, &nothing, &after, tp_pool_peak_before(block->counters, 0));
+    tp_sample_write(mark, &record);
 }
 
 /*
- * -ln(n / 2^53) for 1 <= n <= 2^53, without libm: n = m 2^e with m in [1, 2), and
- * ln m = 2 atanh((m - 1) / (m + 1)) by its series; error below 1e-9.
+ * Judged anew. The whole block is live here from now on; of it the growth was allocated
+ * here, and the rest came here: it is taken from what was freed.
  */
-static double minus_log(uint64_t n)
+static uint32_t grow_sample(
+    uint32_t mark, const struct tp_told *block, size_t old_bytes, size_t old_requested)
 {
-    unsigned e = tp_log2(n);
-    double m = (double)n / (double)((uint64_t)1 << e);
-    double t = (m - 1) / (m + 1), t2 = t * t, sum = 0;
-    for (int k = 17; k >= 1; k -= 2) sum = sum * t2 + 1.0 / k;
-    return (double)(LOG2_BITS - (int)e) * 0.69314718055994531 - 2 * t * sum;
+    int64_t peak = tp_pool_peak_before(block->counters, block->bytes - old_bytes);
+    struct tp_sample_record record;
+    if (mark && tp_sample_end(mark, &record)) {
+        struct tp_weight weight = weight_of(&record, true);
+        tp_site_adjust(record.site, &nothing, &weight, peak);
+    }
+    uint64_t interval = tp_options.sample;
+    if (!tp_poisson_hits(block->sampler, interval, block->bytes)) return 0;
+    uint32_t site, now = follow(block, interval, &site);
+    if (!now) return 0;
+    struct tp_weight all =
+        tp_poisson_weight(interval, block->bytes, block->requested, true);
+    double w = (double)all.blocks / TP_FORMAT_ONE;
+    struct tp_weight came = { .blocks = all.blocks,
+        .requested = (uint64_t)(w * (double)old_requested + 0.5),
+        .bytes = (uint64_t)(w * (double)old_bytes + 0.5) };
+    struct tp_weight grown = all;
+    grown.blocks = 0;
+    grown.requested -= came.requested;
+    grown.bytes -= came.bytes;
+    came = negative(came);
+    tp_site_adjust(site, &grown, &came, peak);
+    return now;
 }
 
-static int64_t next_distance(void)
+/* ---- exact ---- */
+
+uint32_t tp_host_taken(const struct tp_told *block)
 {
-    if (!tp_options.sample) return NEVER;
-    if (tp_options.sample == 1) return 1;
-    uint64_t n = (draw() >> (64 - LOG2_BITS)) + 1;
-    double distance = minus_log(n) * (double)tp_options.sample;
-    return distance < 1 ? 1 : distance > 1e15 ? NEVER : (int64_t)distance;
+    struct place *place = own_place(block);
+    int64_t peak = tp_pool_peak_before(block->counters, block->bytes);
+    uint32_t site = take_site(place, block->class);
+    if (place) place->last = block->p;
+    if (!site) {
+        count(&tp_sampling->dropped, 1);
+        return 0;
+    }
+    struct tp_weight weight =
+        tp_weight_one(block->bytes, block->requested, is_large(block));
+    tp_site_taken(site, &weight, peak);
+    return site;
 }
+
+static void free_exact(uint32_t site, const struct tp_told *block)
+{
+    struct place *place = block->slot < SLOTS
+        ? atomic_load_explicit(&sample.of_slot[block->slot], memory_order_relaxed)
+        : NULL;
+    bool temporary = place && place->last == block->p;
+    struct tp_weight weight =
+        tp_weight_one(block->bytes, block->requested, is_large(block));
+    tp_site_freed(site, &weight, temporary, tp_pool_peak_before(block->counters, 0));
+}
+
+static uint32_t resize_exact(
+    uint32_t site, const struct tp_told *block, size_t old_bytes, size_t old_requested)
+{
+    bool large = is_large(block);
+    struct tp_weight old = tp_weight_one(old_bytes, old_requested, large);
+    struct tp_weight now = tp_weight_one(block->bytes, block->requested, large);
+    size_t more = block->bytes > old_bytes ? block->bytes - old_bytes : 0;
+    int64_t peak = tp_pool_peak_before(block->counters, more);
+    if (!more) {
+        old = (struct tp_weight){ .requested = old.requested - now.requested,
+            .bytes = old.bytes - now.bytes };
+        tp_site_adjust(site, &nothing, &old, peak);
+        return site;
+    }
+    tp_site_adjust(site, &nothing, &old, peak);
+    uint32_t here = take_site(own_place(block), block->class);
+    if (!here) return 0;
+    now.blocks = 0;
+    now.requested -= old.requested;
+    now.bytes -= old.bytes;
+    old = negative(old);
+    tp_site_adjust(here, &now, &old, peak);
+    return here;
+}
+
+/* ---- both ---- */
+
+void tp_host_freed(uint32_t mark, const struct tp_told *block)
+{
+    if (is_exact())
+        free_exact(mark, block);
+    else
+        end_sample(mark, block);
+}
+
+uint32_t tp_host_resized(
+    uint32_t mark, const struct tp_told *block, size_t old_bytes, size_t old_requested)
+{
+    if (!tp_options.sample) return 0;
+    if (is_exact())
+        return mark ? resize_exact(mark, block, old_bytes, old_requested) : 0;
+    if (block->bytes > old_bytes)
+        return grow_sample(mark, block, old_bytes, old_requested);
+    if (mark) shrink_sample(mark, block, old_bytes);
+    return mark;
+}
+
+uint32_t tp_host_place(void)
+{
+    enum tp_stack_end end;
+    struct place *place = any_place();
+    uint32_t node = take_node(place, &end);
+    leave(place);
+    return node;
+}
+
+/* ---- places in messages ---- */
+
+void tp_host_say_place(const char *heading, uint32_t place)
+{
+    const struct tp_node_record *node = place ? tp_table_at(&tp_nodes, place) : NULL;
+    tp_say("%s:%s", heading, node ? "" : " not known");
+    for (unsigned depth = 0; node && place && depth < TP_STACK_MOST; depth++) {
+        const char *path = node->module ? tp_module_path(node->module) : "";
+        tp_say("  #%u %s+0x%lx", depth, path[0] ? path : "[no file]",
+            (unsigned long)node->offset);
+        place = node->parent < place ? node->parent : 0;
+        node = tp_table_at(&tp_nodes, place);
+    }
+}
+
+/* ---- fork ---- */
+
+void tp_sample_forked(void)
+{
+    tp_sites_forked();
+    tp_samples_forked();
+    tp_modules_forked();
+    tp_timeline_forked();
+    for (unsigned i = 0; i < SCRATCHES; i++)
+        leave(atomic_load_explicit(&sample.shared[i], memory_order_relaxed));
+}
+
+/* ---- ticks ---- */
 
 /* True for one caller when the limit is passed; moves it on by `step`. */
 static bool passed(_Atomic(uint64_t) *limit, uint64_t now, uint64_t step)
@@ -83,54 +448,10 @@ static uint64_t allocated_bytes(void)
     return bytes;
 }
 
-void tp_host_arm(struct tp_sampler *sampler)
-{
-    sampler->interval = tp_options.sample;
-    sampler->to_sample = next_distance();
-}
-
-uint32_t tp_host_sampled(struct tp_sampler *sampler, const struct tp_told *block)
-{
-    if (block->p && tp_options.interval_bytes) tp_host_tick();
-    tp_host_arm(sampler);
-    return 0;
-}
-
-uint32_t tp_host_taken(const struct tp_told *block)
-{
-    (void)block;
-    return 0;
-}
-
-void tp_host_freed(uint32_t mark, const struct tp_told *block)
-{
-    (void)mark;
-    (void)block;
-}
-
-uint32_t tp_host_resized(
-    uint32_t mark, const struct tp_told *block, size_t old_bytes, size_t old_requested)
-{
-    (void)block;
-    (void)old_bytes;
-    (void)old_requested;
-    return mark;
-}
-
-uint32_t tp_host_place(void)
-{
-    return 0;
-}
-
-void tp_host_say_place(const char *heading, uint32_t place)
-{
-    (void)heading;
-    (void)place;
-}
-
 void tp_host_tick(void)
 {
     tp_live_settle();
+    tp_timeline_tick();
     bool due = passed(&sample.next_dump_ns, tp_os_now_ns(), tp_options.interval_ns);
     if (tp_options.interval_bytes && !due)
         due = passed(

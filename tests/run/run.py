@@ -32,6 +32,7 @@ Names in an expression:
   matches(account, said)   every total, class and call that the scene counted itself
 
 --plain runs the cases without the library: only the scene's own checks count.
+SCENE_OPTIONS in the environment is added to the options of every case.
 """
 
 import ast
@@ -164,7 +165,8 @@ def start(name, lines, place, plain):
 
     scene = os.path.join(tidepool.from_environment("TIDEPOOL_SCENES"),
                          (values("program") or [name])[-1])
-    env = place.environment(",".join(values("options")), preload=not plain,
+    options = values("options") + [o for o in [os.environ.get("SCENE_OPTIONS")] if o]
+    env = place.environment(",".join(options), preload=not plain,
                             SCENE_PLAIN="1" if plain else "",
                             **dict(v.split("=", 1) for v in values("env")))
     def libraries(key):
