@@ -31,6 +31,7 @@ struct place {
     uint32_t tid;      // exact mode: whose stack it was
     const void *last;  // exact mode: the block that thread took last
     struct tp_site_path path;
+    struct tp_sampler sampler;  // for blocks that grow: nothing counts down to those
 };
 
 static struct {
@@ -192,12 +193,10 @@ static uint32_t begin_sample(
 }
 
 /* A site and a record for the block; 0, and `out_site` 0, when it is dropped. */
-static uint32_t follow(
-    const struct tp_told *block, uint64_t interval, uint32_t *out_site)
+static uint32_t follow(struct place *place, const struct tp_told *block,
+    uint64_t interval, uint32_t *out_site)
 {
-    struct place *place = any_place();
     uint32_t site = take_site(place, block->class);
-    leave(place);
     uint32_t mark = site ? begin_sample(block, site, interval) : 0;
     if (!mark) count(&tp_sampling->dropped, 1);
     *out_site = mark ? site : 0;
@@ -227,8 +226,10 @@ uint32_t tp_host_sampled(struct tp_sampler *sampler, const struct tp_told *block
         count(&tp_sampling->dropped, 1);
         return 0;
     }
-    int64_t peak = tp_pool_peak_before(block->counters, block->bytes);
-    uint32_t site, mark = follow(block, interval, &site);
+    int64_t peak = tp_pool_peak_now(block->counters);
+    struct place *place = any_place();
+    uint32_t site, mark = follow(place, block, interval, &site);
+    leave(place);
     if (!mark) return 0;
     count(&tp_sampling->samples, 1);
     struct tp_weight weight =
@@ -244,8 +245,7 @@ static void end_sample(uint32_t mark, const struct tp_told *block)
     struct tp_weight weight = weight_of(&record, is_large(block));
     bool temporary = record.slot == block->slot && block->counters &&
         record.allocations == allocations_of(block->counters);
-    tp_site_freed(
-        record.site, &weight, temporary, tp_pool_peak_before(block->counters, 0));
+    tp_site_freed(record.site, &weight, temporary, tp_pool_peak_now(block->counters));
 }
 
 static struct tp_weight negative(struct tp_weight weight)
@@ -273,8 +273,7 @@ static void shrink_sample(uint32_t mark, const struct tp_told *block, size_t old
     after = (struct tp_weight){ .requested = before.requested - after.requested,
         .bytes = before.bytes - after.bytes,
         .byte_variance = before.byte_variance - after.byte_variance };
-    tp_site_adjust(
-        record.site, &nothing, &after, tp_pool_peak_before(block->counters, 0));
+    tp_site_adjust(record.site, &nothing, &after, tp_pool_peak_now(block->counters));
     tp_sample_write(mark, &record);
 }
 
@@ -285,15 +284,20 @@ static void shrink_sample(uint32_t mark, const struct tp_told *block, size_t old
 static uint32_t grow_sample(
     uint32_t mark, const struct tp_told *block, size_t old_bytes, size_t old_requested)
 {
-    int64_t peak = tp_pool_peak_before(block->counters, block->bytes - old_bytes);
+    int64_t peak = tp_pool_peak_now(block->counters);
     struct tp_sample_record record;
     if (mark && tp_sample_end(mark, &record)) {
         struct tp_weight weight = weight_of(&record, true);
         tp_site_adjust(record.site, &nothing, &weight, peak);
     }
+    struct place *place = any_place();
+    if (!place) return 0;
+    if (!place->sampler.interval) tp_poisson_arm(&place->sampler, tp_options.sample);
     uint64_t interval = tp_options.sample;
-    if (!tp_poisson_hits(block->sampler, interval, block->bytes)) return 0;
-    uint32_t site, now = follow(block, interval, &site);
+    uint32_t site, now = 0;
+    if (tp_poisson_hits(&place->sampler, interval, block->bytes))
+        now = follow(place, block, interval, &site);
+    leave(place);
     if (!now) return 0;
     struct tp_weight all =
         tp_poisson_weight(interval, block->bytes, block->requested, true);
@@ -315,7 +319,7 @@ static uint32_t grow_sample(
 uint32_t tp_host_taken(const struct tp_told *block)
 {
     struct place *place = own_place(block);
-    int64_t peak = tp_pool_peak_before(block->counters, block->bytes);
+    int64_t peak = tp_pool_peak_now(block->counters);
     uint32_t site = take_site(place, block->class);
     if (place) place->last = block->p;
     if (!site) {
@@ -336,7 +340,7 @@ static void free_exact(uint32_t site, const struct tp_told *block)
     bool temporary = place && place->last == block->p;
     struct tp_weight weight =
         tp_weight_one(block->bytes, block->requested, is_large(block));
-    tp_site_freed(site, &weight, temporary, tp_pool_peak_before(block->counters, 0));
+    tp_site_freed(site, &weight, temporary, tp_pool_peak_now(block->counters));
 }
 
 static uint32_t resize_exact(
@@ -346,7 +350,7 @@ static uint32_t resize_exact(
     struct tp_weight old = tp_weight_one(old_bytes, old_requested, large);
     struct tp_weight now = tp_weight_one(block->bytes, block->requested, large);
     size_t more = block->bytes > old_bytes ? block->bytes - old_bytes : 0;
-    int64_t peak = tp_pool_peak_before(block->counters, more);
+    int64_t peak = tp_pool_peak_now(block->counters);
     if (!more) {
         old = (struct tp_weight){ .requested = old.requested - now.requested,
             .bytes = old.bytes - now.bytes };
