@@ -103,7 +103,9 @@ static size_t bytes_of(const struct tp_table *table, uint32_t n)
 static bool reserve(struct tp_table *table)
 {
     uint32_t unit = unit_of(table), n = table->most;
-    size_t most = tp_os_address_limit() / SHARE;
+    // A process that has given up system calls cannot ask: it finds out.
+    size_t limit = tp_os_is_sandboxed() ? SIZE_MAX : tp_os_address_limit();
+    size_t most = limit / SHARE;
     for (unsigned i = 0; i < RESERVE_TRIES && n; i++, n /= SMALLER) {
         size_t bytes = bytes_of(table, n);
         char *records = bytes <= most ? tp_os_reserve(bytes, tp_os_page()) : NULL;
@@ -113,7 +115,6 @@ static bool reserve(struct tp_table *table)
         table->room = n;
         return true;
     }
-    if (!tp_os_address_limit()) return false;
     n = unit < table->most ? unit : table->most;  // one piece, whatever the limit
     table->records = tp_os_reserve(bytes_of(table, n), tp_os_page());
     table->room = table->records ? n : 0;
