@@ -241,6 +241,11 @@ static void without_memory_the_dump_is_the_same(void **state)
     write_one((void *)TP_REASON_REQUEST);
     assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
     assert_int_equal(read_back("one"), n);
+    // The clocks differ: those of the header and of the timeline's last point.
+    struct tp_region timeline = find_row(TP_REGION_TIMELINE);
+    size_t at = timeline.offset + (timeline.count - 1) * timeline.record_bytes;
+    memset(first + at, 0, sizeof(uint64_t));
+    memset(bytes + at, 0, sizeof(uint64_t));
     assert_memory_equal(first + sizeof(struct tp_file_header),
         bytes + sizeof(struct tp_file_header), n - sizeof(struct tp_file_header));
 }
