@@ -20,11 +20,21 @@ bool tp_check_open(void);
 
 bool tp_check_is_on(void);
 
-/* A block of `bytes` goes to the program, which asked for `size`. */
-TP_COLD void tp_check_taken(void *p, size_t size, size_t bytes);
+/*
+ * A block of `bytes` goes to the program, which asked for `size`, at `place` (host.h).
+ * Context, also of the next two: not in a slow path, for what they may have to say.
+ */
+TP_COLD void tp_check_taken(void *p, size_t size, size_t bytes, uint32_t place);
 
 /* The program frees it. Safe against another thread that frees the same block. */
-TP_COLD void tp_check_freed(void *p, size_t bytes);
+TP_COLD void tp_check_freed(void *p, size_t bytes, uint32_t place);
+
+/*
+ * The program frees, or resizes, what lies inside the block at `start`; `what` it does
+ * is one word.
+ */
+_Noreturn TP_COLD void tp_check_inside(
+    const char *what, const void *p, const void *start, size_t bytes, uint32_t place);
 
 /* The memory at `start` will hold blocks of another size: forget the old ones. */
 TP_COLD void tp_check_forget(const void *start, size_t bytes);

@@ -4,8 +4,6 @@
  */
 #include "pool/heap.h"
 
-#include "pool/check.h"
-
 #include <string.h>
 
 enum {
@@ -121,17 +119,6 @@ void tp_heap_send(struct tp_slab *slab, void *p)
 
 /* ---- handing lists to bins ---- */
 
-/* A link that leaves its slab was written over by the program. */
-static void verify_link(const struct tp_slab *slab, const struct tp_block *block)
-{
-    if (!block) return;
-    size_t offset = (size_t)((const char *)block - tp_slab_start(slab));
-    if (offset >= (size_t)TP_GRANULE << slab->order || !tp_slab_is_start(slab, offset))
-        tp_die("heap corrupted: a freed block of %u bytes was written to, or a pointer "
-               "into one was freed",
-            slab->bytes);
-}
-
 static void fill(struct tp_heap *heap, unsigned c, struct tp_block *list, bool fresh)
 {
     uint64_t bit = (uint64_t)1 << c;
@@ -162,8 +149,8 @@ static bool take_local(struct tp_heap *heap, struct tp_slab *slab)
 {
     struct tp_block *list = slab->local;
     if (!list) return false;
-    verify_link(slab, list);
-    verify_link(slab, list->next);
+    tp_slab_verify(slab, list);
+    tp_slab_verify(slab, list->next);
     no_longer_spare(heap, slab);
     slab->local = NULL;
     slab->used = (int32_t)slab->carved;
@@ -201,7 +188,7 @@ static bool take_in_remote(struct tp_heap *heap, struct tp_slab *slab)
     struct tp_block *list = take_remote(slab);
     uint32_t n = 0;
     for (struct tp_block *block = list; block && n < ENOUGH_MOST; block = block->next) {
-        verify_link(slab, block);
+        tp_slab_verify(slab, block);
         n++;
     }
     if (n >= ENOUGH_MOST || (n && n * slab->bytes >= ENOUGH_BYTES)) {
@@ -258,18 +245,11 @@ static bool refill_from_depot(struct tp_heap *heap, unsigned c)
     uint64_t begin = tp_os_ticks();
     bool good = tp_park_steal(heap, c);
     if (!good) {
-        struct tp_slab *slab = tp_depot_take(tp_class_order(c));
+        struct tp_slab *slab = tp_slab_take(c);
         if (slab) {
-            tp_slab_prepare(slab, c);
-            if (tp_check_is_on())
-                tp_check_forget(tp_slab_start(slab), (size_t)TP_GRANULE << slab->order);
             tp_slab_set_owner(slab, (uintptr_t)heap | tp_heap_watch);
             enlist(heap, slab);
             heap->slabs++;
-            struct tp_class_count *count = &tp_account.classes[c];
-            atomic_fetch_add_explicit(&count->slabs, 1, memory_order_relaxed);
-            atomic_fetch_add_explicit(&count->slab_bytes,
-                (uint64_t)TP_GRANULE << slab->order, memory_order_relaxed);
             good = true;
         }
     }
@@ -307,7 +287,7 @@ void *tp_heap_take_one(struct tp_heap *heap, unsigned c)
         }
     }
     struct tp_block *block = slab->local;
-    verify_link(slab, block->next);
+    tp_slab_verify(slab, block->next);
     no_longer_spare(heap, slab);
     slab->local = block->next;
     slab->used++;
@@ -321,11 +301,7 @@ static void release(struct tp_heap *heap, struct tp_slab *slab)
     no_longer_spare(heap, slab);
     delist(heap, slab);
     heap->slabs--;
-    struct tp_class_count *count = &tp_account.classes[slab->class];
-    atomic_fetch_sub_explicit(&count->slabs, 1, memory_order_relaxed);
-    atomic_fetch_sub_explicit(
-        &count->slab_bytes, (uint64_t)TP_GRANULE << slab->order, memory_order_relaxed);
-    tp_depot_put(slab);
+    tp_slab_put(slab);
 }
 
 void tp_heap_emptied(struct tp_heap *heap, struct tp_slab *slab)
@@ -376,7 +352,7 @@ static void collect_slab(struct tp_heap *heap, struct tp_slab *slab)
     struct tp_block *block = take_remote(slab);
     while (block) {
         struct tp_block *next = block->next;
-        verify_link(slab, next);
+        tp_slab_verify(slab, next);
         block->next = slab->local;
         slab->local = block;
         slab->used--;

@@ -27,13 +27,16 @@ struct tp_sampler {
     uint64_t generator;   // state of the random numbers; 0: not seeded
 };
 
-/* A block, as the host is told of it. */
+/*
+ * A block, as the host is told of it: before the books are. Live bytes and their peak
+ * (tp_pool_peak_now()) are those without what it tells of.
+ */
 struct tp_told {
-    void *p;  // NULL: a sample that the pool cannot follow
-    size_t requested;
-    size_t bytes;                        // usable
-    uint32_t class;                      // TP_LARGE_CLASS above the pools
-    uint32_t slot;                       // of the thread that does it
+    void *p;           // NULL: the pool has no room to keep a mark for it
+    size_t requested;  // 0: not known
+    size_t bytes;      // usable
+    uint32_t class;    // TP_LARGE_CLASS above the pools
+    uint32_t slot;     // of the thread that does it
     const struct tp_counters *counters;  // of that thread
 };
 
@@ -60,26 +63,33 @@ void tp_host_restore(struct tp_counters *counters, uint32_t first, uint32_t n);
 
 /*
  * Who allocates. A block gets a mark, any number but 0, when the host wants to hear of
- * its end; 0 when it does not. Context of all: cold, entered (slow.h), never on top of
- * another slow path of the thread.
+ * its end; 0 when it does not. What is returned for a block with p == NULL is not kept.
+ * Context of all: cold, entered (slow.h), never on top of another slow path of the
+ * thread: a block taken there is not followed, and the end of one that is freed there is
+ * told later, by whichever thread comes next.
  */
 
 /* A heap begins to count: draws the distance to its first sample. */
 void tp_host_arm(struct tp_sampler *sampler);
 
-/* The block holds the byte that the sampler waits for; draws the next distance. */
+/*
+ * The block holds the byte that the sampler waits for; draws the next distance. The
+ * block of a pool class is not the one that stood ready, but one of the same class.
+ */
 uint32_t tp_host_sampled(struct tp_sampler *sampler, const struct tp_told *block);
 
-/* With `exact`: every block that is given out. */
+/* With `exact`: every block that is given out; nothing is sampled then. */
 uint32_t tp_host_taken(const struct tp_told *block);
 
 /* A marked block is about to be freed. `requested` is known with `exact` only. */
 void tp_host_freed(uint32_t mark, const struct tp_told *block);
 
 /*
- * A large block has been made longer or shorter where it stands, or with `exact` the
- * request for a pool block has changed. `mark` may be 0: the block was not sampled.
- * Returns its mark from now on.
+ * A large block has been made longer where it stands; or, when it has a mark, shorter;
+ * or with `exact` the request for any block has changed. `mark` may be 0: the block is
+ * not followed. Returns its mark from now on. The bytes that a block grows by are in
+ * nobody's countdown: here is where they are sampled or not. `old_requested` is 0 when
+ * it is not known.
  */
 uint32_t tp_host_resized(
     uint32_t mark, const struct tp_told *block, size_t old_bytes, size_t old_requested);

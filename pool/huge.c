@@ -256,6 +256,8 @@ static void *take_block(
         struct tp_slab *at = place_in(run, granules, align);
         huge.used -= instead_of;
         *out_dirty = cut_run(run, at, granules);
+        at->mark = 0;
+        at->requested = 0;
         p = describe(at, granules, bytes);
     }
     tp_lock_leave(&huge.lock);

@@ -238,6 +238,15 @@ static struct tp_slab *huge_at(const void *p)
     return huge ? slab : NULL;
 }
 
+/* The descriptor that tells of the block at `p` alone; NULL when it has none. */
+static struct tp_slab *described_at(const void *p)
+{
+    struct tp_slab *slab = tp_slab_at(p);
+    bool described =
+        slab && tp_slab_owner(slab) == TP_SLAB_LARGE && slab->large_start == p;
+    return described ? slab : NULL;
+}
+
 /* Writes down a block that is big enough to be alone in its first granule. */
 static void describe(void *p, size_t bytes)
 {
@@ -311,8 +320,37 @@ void *tp_large_alloc(size_t bytes, size_t align, bool zero)
     size_t least = align > TP_POOL_MAX ? TP_GRANULE + 1 : 1;
     void *p = tp_je_mallocx(bytes > least ? bytes : least, flags);
     errno = saved;
-    if (p) describe(p, tp_je_sallocx(p, 0));
+    if (p) {
+        describe(p, tp_je_sallocx(p, 0));
+        struct tp_slab *slab = described_at(p);
+        if (slab) tp_large_keep(p, (struct tp_note){ 0 });
+    }
     return p;
+}
+
+bool tp_large_keep(void *p, struct tp_note note)
+{
+    struct tp_slab *slab = described_at(p);
+    if (!slab) return tp_ledger_add(p, note);
+    slab->requested = note.requested;
+    slab->mark = note.mark;
+    return true;
+}
+
+struct tp_note tp_large_note(const void *p)
+{
+    struct tp_slab *slab = described_at(p);
+    if (!slab) return tp_ledger_find(p);
+    return (struct tp_note){ .mark = slab->mark, .requested = slab->requested };
+}
+
+struct tp_note tp_large_end(void *p)
+{
+    struct tp_slab *slab = described_at(p);
+    if (!slab) return tp_ledger_remove(p);
+    struct tp_note note = tp_large_note(p);
+    slab->mark = 0;
+    return note;
 }
 
 static size_t read_stat(const char *name)

@@ -82,6 +82,13 @@ void *tp_os_map(size_t bytes)
     return map(NULL, bytes, PROT_READ | PROT_WRITE, 0);
 }
 
+void *tp_os_map_sparse(size_t bytes)
+{
+    void *start = map(NULL, bytes, PROT_READ | PROT_WRITE, MAP_NORESERVE);
+    if (start) tp_os_no_huge(start, bytes);
+    return start;
+}
+
 void tp_os_unmap(void *start, size_t bytes)
 {
     int saved = errno;

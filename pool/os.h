@@ -36,6 +36,9 @@ bool tp_os_decommit(void *start, size_t bytes);
 /* Maps zeroed private memory, page aligned. Fails: NULL. */
 void *tp_os_map(size_t bytes);
 
+/* The same, far larger than what will be touched: only that counts as memory. */
+void *tp_os_map_sparse(size_t bytes);
+
 /* Gives a mapping back, addresses and all. */
 void tp_os_unmap(void *start, size_t bytes);
 
@@ -148,7 +151,10 @@ enum { TP_SAY_MAX = 512 };  // longest message; the rest is cut
  */
 void tp_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* As tp_say(), then abort(): for a heap that the program has corrupted. */
+/* As tp_say(), in a sandbox too: for who is about to abort. */
+TP_COLD void tp_say_last(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* The same, then abort(): for a heap that the program has corrupted. */
 _Noreturn TP_COLD void tp_die(const char *format, ...)
     __attribute__((format(printf, 1, 2)));
 

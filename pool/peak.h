@@ -23,6 +23,13 @@
 
 #include "pool/counters.h"
 
+/*
+ * Set before anything counts: every slow path flushes, so that the global net is the
+ * live bytes at every instant and the peak is exact with any number of threads. Needs:
+ * nothing counts on a fast path.
+ */
+extern bool tp_peak_every;
+
 /* True while a free need not look closer. Context: hot; the owner. */
 static inline bool tp_peak_calm(const struct tp_counters *counters)
 {
@@ -49,6 +56,12 @@ TP_COLD void tp_peak_flush(struct tp_counters *counters);
 
 /* Flushes if |x| has passed the limit. Context: the owner. */
 TP_COLD void tp_peak_settle(struct tp_counters *counters);
+
+/*
+ * The highest number of live bytes so far, the caller's open epoch included; with
+ * several threads the best that is known, with `tp_peak_every` exact.
+ */
+TP_COLD int64_t tp_peak_now(const struct tp_counters *counters);
 
 /* A thread begins to count here, or has ended and counts no more here. */
 TP_COLD void tp_peak_attach(struct tp_counters *counters);

@@ -8,6 +8,8 @@
 
 #include "pool/check.h"
 #include "pool/fast.h"
+#include "pool/follow.h"
+#include "pool/marks.h"
 #include "pool/slow.h"
 
 #include <string.h>
@@ -23,14 +25,23 @@ static TP_COLD void *alloc_large(size_t size, size_t align, bool zero)
     if (!heap) return tp_slow_without_heap(size);
     void *p = tp_large_alloc(size, align, zero);
     if (p) {
-        tp_slow_count_large(heap, size, tp_large_bytes(p));
+        size_t bytes = tp_large_bytes(p);
+        if (tp_slow_options.exact)
+            tp_follow_taken(heap, p, TP_LARGE_CLASS, size, bytes);
+        tp_slow_count_large(heap, size, bytes);
+        if (heap->countdown < 0) tp_slow_event(heap, p, TP_LARGE_CLASS, size, bytes);
         tp_peak_settle(tp_heap_counters(heap));
-        if (heap->countdown < 0) tp_slow_event(heap, p, size);
     }
     uint32_t shard = heap->index;
     tp_slow_leave(heap);
     tp_latency_record(TP_OP_LARGE_MALLOC, shard, tp_os_ticks() - begin);
     return p ? p : tp_slow_fail();
+}
+
+/* Where in the program we are, with check=on. Needs: entered. */
+static uint32_t place_of(struct tp_heap *heap)
+{
+    return tp_follow_is_nested(heap) ? 0 : tp_host_place();
 }
 
 /* The bin is empty, or nobody's: the whole story. */
@@ -39,20 +50,24 @@ static TP_COLD void *alloc_slow(size_t size, unsigned c)
     struct tp_heap *heap = tp_slow_enter();
     if (!heap) return tp_slow_without_heap(size);
     struct tp_bin *bin = &heap->bins[c];
+    size_t bytes = (size_t)bin->bytes;
     struct tp_block *block;
-    if (TP_UNLIKELY(tp_slow_checks)) {
+    if (TP_UNLIKELY(tp_slow_every)) {
         block = tp_heap_take_one(heap, c);
     } else {
         block = bin->free || tp_heap_refill(heap, c) ? bin->free : NULL;
         if (block) bin->free = block->next;
     }
+    uint32_t place = 0;
     if (block) {
+        if (TP_UNLIKELY(tp_slow_checks)) place = place_of(heap);
+        if (tp_slow_options.exact) tp_follow_taken(heap, block, c, size, bytes);
         tp_heap_count_taken(heap, c, size);
-        if (TP_UNLIKELY(tp_slow_checks))
-            tp_check_taken(block, size, (size_t)bin->bytes);
-        if (heap->countdown < 0) tp_slow_event(heap, block, size);
+        if (tp_slow_options.exact) tp_peak_settle(tp_heap_counters(heap));
+        if (heap->countdown < 0) block = tp_slow_event(heap, block, c, size, bytes);
     }
     tp_slow_leave(heap);
+    if (TP_UNLIKELY(tp_slow_checks) && block) tp_check_taken(block, size, bytes, place);
     return block ? block : alloc_large(size, 0, false);
 }
 
@@ -118,6 +133,7 @@ static void free_large(void *p, size_t bytes)
     uint64_t begin = tp_os_ticks();
     struct tp_heap *heap = tp_slow_enter();
     uint32_t shard = heap ? heap->index : 0;
+    tp_follow_freed(heap, p, TP_LARGE_CLASS, bytes);
     if (heap) tp_slow_count_large_freed(heap, bytes);
     if (tp_slow_options.zero) memset(p, 0, bytes);
     tp_large_free(p);
@@ -145,32 +161,67 @@ static bool put_in_bin(
     return true;
 }
 
+/* Puts a block on its slab, or sends it there; true when it was our own. */
+static bool put_home(struct tp_heap *heap, struct tp_slab *slab, void *p)
+{
+    bool own = (tp_slab_owner(slab) & ~(uintptr_t)TP_SLAB_FLAGS) == (uintptr_t)heap;
+    if (!own)
+        tp_heap_send(slab, p);
+    else if (!put_in_bin(heap, slab, p))
+        tp_heap_put(heap, slab, p);
+    return own;
+}
+
+/* Needs: entered; `heap` is NULL where none could be had, and nothing is counted. */
+static void free_marked(struct tp_heap *heap, struct tp_slab *slab, void *p)
+{
+    struct tp_marked was;
+    if (!tp_follow_ended(heap, p, slab, &was)) tp_die("double free of %p", p);
+    if (heap) {
+        tp_slow_count_freed(heap, slab);
+        if (was.slot != heap->index)
+            tp_count_add(&tp_heap_counters(heap)->remote_frees, 1);
+    }
+    struct tp_slab *home = was.proxy ? tp_slab_head(tp_slab_at(was.proxy)) : NULL;
+    if (home && heap)
+        put_home(heap, home, was.proxy);
+    else if (home)
+        tp_heap_send(home, was.proxy);
+    tp_marks_put(p, !tp_follow_is_nested(heap));
+}
+
+/* Looks at what is to be freed; does not return when it shows that something is wrong. */
+static void look_at(void *p, struct tp_slab *slab)
+{
+    uint32_t place = tp_slow_checks ? tp_slow_place() : 0;
+    if (!tp_slab_is_block(slab, p)) {
+        if (tp_slow_checks)
+            tp_check_inside(
+                "free", p, tp_slab_block_around(slab, p), slab->bytes, place);
+        tp_die("invalid free of %p: inside a block of %u bytes", p, slab->bytes);
+    }
+    if (tp_slow_checks)
+        tp_check_freed(p, slab->bytes, place);
+    else if (tp_slow_options.zero)
+        memset(p, 0, slab->bytes);
+}
+
 /* A block of a slab, whoever owns it. `slab` is the head of its run. */
 static void free_block(void *p, struct tp_slab *slab)
 {
-    if (!tp_slab_is_block(slab, p))
-        tp_die("invalid free of %p: inside a block of %u bytes", p, slab->bytes);
-    if (tp_slow_checks)
-        tp_check_freed(p, slab->bytes);
-    else if (tp_slow_options.zero)
-        memset(p, 0, slab->bytes);
-
+    look_at(p, slab);
     struct tp_heap *heap = tp_slow_enter();
-    if (!heap) {
-        tp_heap_send(slab, p);
-        return;
-    }
-    struct tp_counters *counters = tp_heap_counters(heap);
-    if (!tp_peak_calm(counters)) tp_peak_edge(counters);
-    tp_count_add(&counters->frees[slab->class], 1);
-    tp_count_add_signed(&counters->room, slab->bytes);
-    if ((tp_slab_owner(slab) & ~(uintptr_t)TP_SLAB_FLAGS) == (uintptr_t)heap) {
-        if (!put_in_bin(heap, slab, p)) tp_heap_put(heap, slab, p);
+    if (tp_slab_owner(slab) & TP_SLAB_MARKED) {
+        free_marked(heap, slab, p);
     } else {
-        tp_count_add(&counters->remote_frees, 1);
-        tp_heap_send(slab, p);
+        if (tp_slow_options.exact) tp_follow_freed(heap, p, slab->class, slab->bytes);
+        if (heap) tp_slow_count_freed(heap, slab);
+        if (!heap)
+            tp_heap_send(slab, p);
+        else if (!put_home(heap, slab, p))
+            tp_count_add(&tp_heap_counters(heap)->remote_frees, 1);
     }
-    tp_slow_leave(heap);
+    if (heap) tp_slow_leave(heap);
 }
 
 /* A pointer outside of all that is ours. */
@@ -242,6 +293,11 @@ struct tp_counters *tp_pool_counters(void)
     if (TP_UNLIKELY(!heap->alive)) heap = tp_thread_begin();
     if (TP_UNLIKELY(!heap)) heap = tp_park_at(0);
     return heap ? tp_heap_counters(heap) : NULL;
+}
+
+int64_t tp_pool_peak_now(const struct tp_counters *counters)
+{
+    return tp_peak_now(counters);
 }
 
 void tp_pool_count_call(enum tp_call entry)
@@ -316,6 +372,7 @@ bool tp_pool_trim(void)
     tp_slow_leave(heap);
     uintptr_t outer = tp_slow_begin();
     tp_park_collect_all();
+    tp_marks_trim(0);
     size_t purged = tp_depot_purge(0) + tp_large_purge(true);
     tp_slow_end(outer);
     return purged > 0;

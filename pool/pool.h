@@ -12,7 +12,8 @@
  * All functions work before any constructor has run and in every state of a thread.
  * errno is set to ENOMEM where no block is returned, and kept otherwise.
  *
- * Locks, outermost first: the shared heap's, park, jemalloc's own, huge, depot.
+ * Locks, outermost first: the shared heap's, park, jemalloc's own, huge, depot. Those
+ * of marks and of the ledger stand alone: nothing else is taken under them.
  * None is held across fork.
  */
 #ifndef TP_POOL_POOL_H
@@ -66,6 +67,14 @@ struct tp_counters *tp_pool_counters(void);
 /* Counters of slot `index`, NULL beyond the last; and how many slots there are. */
 struct tp_counters *tp_pool_slot(uint32_t index);
 uint32_t tp_pool_slots(void);
+
+/*
+ * The highest number of live bytes that the process has had, for who is told of a block
+ * (host.h): until just before this block is taken, freed or resized, which is not on the
+ * books yet. `counters` are those of struct tp_told. With `exact` it is exact; else
+ * exact with one thread, and with several the best that is known.
+ */
+TP_COLD int64_t tp_pool_peak_now(const struct tp_counters *counters);
 
 /*
  * A walk over the slots that count, in order: for sums of all threads. When one walk

@@ -8,6 +8,7 @@
  * place is the difference in bytes.
  */
 #include "pool/check.h"
+#include "pool/follow.h"
 #include "pool/pool.h"
 #include "pool/slow.h"
 
@@ -40,8 +41,11 @@ static bool resize_large(void *p, size_t size, size_t old)
     if (!heap) return false;
     bool good = tp_large_resize(p, size);
     if (good) {
-        count_resized(heap, size, old, tp_large_bytes(p));
-        if (heap->countdown < 0) tp_slow_event(heap, p, size);
+        size_t now = tp_large_bytes(p);
+        heap->sampler.to_sample +=
+            tp_follow_resized(heap, p, TP_LARGE_CLASS, size, old, now);
+        count_resized(heap, size, old, now);
+        if (heap->countdown < 0) tp_slow_event(heap, NULL, TP_LARGE_CLASS, 0, 0);
     }
     uint32_t shard = heap->index;
     tp_slow_leave(heap);
@@ -82,13 +86,18 @@ static void *move_large(void *p, size_t size, size_t old)
     uint64_t begin = tp_os_ticks();
     struct tp_heap *heap = size > TP_POOL_MAX ? tp_slow_enter() : NULL;
     if (!heap) return NULL;
+    struct tp_note note = tp_large_note(p);  // gone with the block
     void *to = tp_large_move(p, size);
     if (to) {
         // The order of the books: both blocks are there while the content moves.
-        tp_slow_count_large(heap, size, tp_large_bytes(to));
+        size_t now = tp_large_bytes(to);
+        if (tp_slow_options.exact) tp_follow_taken(heap, to, TP_LARGE_CLASS, size, now);
+        tp_slow_count_large(heap, size, now);
+        if (heap->countdown < 0) tp_slow_event(heap, to, TP_LARGE_CLASS, size, now);
+        tp_peak_settle(tp_heap_counters(heap));
+        tp_follow_gone(heap, p, note, old);
         tp_slow_count_large_freed(heap, old);
         count_moved();
-        if (heap->countdown < 0) tp_slow_event(heap, to, size);
     }
     uint32_t shard = heap->index;
     tp_slow_leave(heap);
@@ -120,6 +129,15 @@ static void *bring_home(void *p, size_t size)
     return to;
 }
 
+/* Another size is asked for, the block is as it was. */
+static void tell_of_request(void *p, const struct tp_slab *slab, size_t size)
+{
+    struct tp_heap *heap = tp_slow_enter();
+    if (!heap) return;
+    tp_follow_resized(heap, p, slab->class, size, slab->bytes, slab->bytes);
+    tp_slow_leave(heap);
+}
+
 void *tp_pool_realloc(void *p, size_t size, enum tp_call entry)
 {
     tp_pool_count_call(entry);
@@ -134,6 +152,9 @@ void *tp_pool_realloc(void *p, size_t size, enum tp_call entry)
         void *to = move_large(p, size, old);
         return to ? to : copy_over(p, size, old);
     }
+    if (!tp_slab_is_block(slab, p) && tp_slow_checks)
+        tp_check_inside(
+            "realloc", p, tp_slab_block_around(slab, p), slab->bytes, tp_slow_place());
     if (!tp_slab_is_block(slab, p))
         tp_die("invalid realloc of %p: inside a block of %u bytes", p, slab->bytes);
     if (tp_slow_checks) return copy_over(p, size, tp_check_asked(p));
@@ -142,6 +163,7 @@ void *tp_pool_realloc(void *p, size_t size, enum tp_call entry)
     size_t old = slab->bytes;
     if (size > old || (size < old / 2 && tp_class_of(size) != slab->class))
         return copy_over(p, size, old);
+    if (tp_slow_options.exact) tell_of_request(p, slab, size);
     struct tp_counters *counters = tp_pool_counters();
     if (counters) tp_count_of_call(counters, &counters->realloc_in_place, 1);
     return p;

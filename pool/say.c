@@ -146,6 +146,14 @@ void tp_say(const char *format, ...)
     va_end(args);
 }
 
+void tp_say_last(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    say(format, args);
+    va_end(args);
+}
+
 void tp_die(const char *format, ...)
 {
     va_list args;

@@ -8,6 +8,7 @@
  */
 #include "pool/slab.h"
 
+#include "pool/check.h"
 #include "pool/counters.h"
 
 struct tp_range tp_range;
@@ -68,6 +69,42 @@ void tp_slab_prepare(struct tp_slab *slab, unsigned class)
         slab[i].back = i;
         tp_slab_set_owner(&slab[i], TP_SLAB_INSIDE);
     }
+}
+
+static void count(const struct tp_slab *slab, int64_t n)
+{
+    struct tp_class_count *class = &tp_account.classes[slab->class];
+    uint64_t bytes = (uint64_t)TP_GRANULE << slab->order;
+    atomic_fetch_add_explicit(&class->slabs, (uint64_t)n, memory_order_relaxed);
+    atomic_fetch_add_explicit(
+        &class->slab_bytes, (uint64_t)n * bytes, memory_order_relaxed);
+}
+
+struct tp_slab *tp_slab_take(unsigned class)
+{
+    struct tp_slab *slab = tp_depot_take(tp_class_order(class));
+    if (!slab) return NULL;
+    tp_slab_prepare(slab, class);
+    if (tp_check_is_on())
+        tp_check_forget(tp_slab_start(slab), (size_t)TP_GRANULE << slab->order);
+    count(slab, 1);
+    return slab;
+}
+
+void tp_slab_put(struct tp_slab *slab)
+{
+    count(slab, -1);
+    tp_depot_put(slab);
+}
+
+void tp_slab_verify(const struct tp_slab *slab, const struct tp_block *block)
+{
+    if (!block) return;
+    size_t offset = (size_t)((const char *)block - tp_slab_start(slab));
+    if (offset >= (size_t)TP_GRANULE << slab->order || !tp_slab_is_start(slab, offset))
+        tp_die("heap corrupted: a freed block of %u bytes was written to, or a pointer "
+               "into one was freed",
+            slab->bytes);
 }
 
 struct tp_block *tp_slab_carve(struct tp_slab *slab, uint32_t n, uint32_t *out_n)

@@ -32,6 +32,7 @@
 #ifndef TP_POOL_SLAB_H
 #define TP_POOL_SLAB_H
 
+#include "pool/ledger.h"
 #include "pool/os.h"
 #include "pool/remote.h"
 #include "pool/size.h"
@@ -42,6 +43,7 @@ enum tp_slab_flags {      // in the low bits of `owner`
     TP_SLAB_INSIDE = 4,   // not the first granule of its run
     TP_SLAB_LARGE = 8,    // a block above the pools begins in this granule
     TP_SLAB_IDLE = 16,    // first or last granule of a free run; see huge.h
+    TP_SLAB_MARKED = 32,  // its blocks are followed until they are freed; see marks.h
     TP_SLAB_FLAGS = 2047,
 };
 
@@ -65,15 +67,24 @@ struct tp_slab {
     uint8_t unused;
 
     _Alignas(TP_CACHE_LINE) struct tp_remote remote;
-    uint32_t capacity;       // blocks that the run can hold
-    uint32_t fork_era;       // forks survived when `remote` was last trusted
-    struct tp_slab *caller;  // next on the owner's list of callers
+    uint32_t capacity;  // blocks that the run can hold
+    uint32_t fork_era;  // forks survived when `remote` was last trusted
+    union {
+        struct tp_slab *caller;  // next on the owner's list of callers
+        size_t requested;        // TP_SLAB_LARGE: see struct tp_note
+    };
     uint64_t emptied_ticks;  // in the depot: since when
-    char *large_start;       // TP_SLAB_LARGE: the block
-    size_t large_bytes;      // TP_SLAB_LARGE: its usable bytes
-    size_t granules;         // of a huge block or a free run
-    uint32_t dirty_at;       // of a free run: granules [dirty_at, dirty_at + dirty)
-    uint32_t dirty;          // may have pages, the others have none
+    union {
+        char *large_start;         // TP_SLAB_LARGE: the block
+        struct tp_marked *marked;  // TP_SLAB_MARKED: what is kept of its blocks
+    };
+    size_t large_bytes;  // TP_SLAB_LARGE: its usable bytes
+    size_t granules;     // of a huge block or a free run
+    uint32_t dirty_at;   // of a free run: granules [dirty_at, dirty_at + dirty)
+    union {
+        uint32_t dirty;  // may have pages, the others have none
+        uint32_t mark;   // TP_SLAB_LARGE: see struct tp_note
+    };
 };
 static_assert(sizeof(struct tp_slab) == 128, "two lines: owner's and strangers'");
 
@@ -142,6 +153,13 @@ static inline bool tp_slab_is_block(const struct tp_slab *slab, const void *p)
         offset / slab->bytes < __atomic_load_n(&slab->carved, __ATOMIC_RELAXED);
 }
 
+/* Where the block begins that `p`, in the run of `slab`, lies in. */
+static inline void *tp_slab_block_around(const struct tp_slab *slab, const void *p)
+{
+    size_t offset = (size_t)((const char *)p - tp_slab_start(slab));
+    return tp_slab_start(slab) + offset / slab->bytes * slab->bytes;
+}
+
 /*
  * True when a block begins `offset` bytes into the slab: d divides n exactly when
  * n * ceil(2^64 / d) mod 2^64 < ceil(2^64 / d), for all n, d < 2^32 (Lemire, Kaser,
@@ -163,6 +181,16 @@ bool tp_range_open(size_t wanted);
 
 /* Sets up the run at `slab` for blocks of `class`, nothing carved, no owner. */
 void tp_slab_prepare(struct tp_slab *slab, unsigned class);
+
+/*
+ * A slab for blocks of `class`, from the depot and on the books, without an owner; NULL
+ * without memory. The second gives it back. Needs: none of its blocks is in use.
+ */
+TP_COLD struct tp_slab *tp_slab_take(unsigned class);
+TP_COLD void tp_slab_put(struct tp_slab *slab);
+
+/* Dies when `block`, the next of a list or NULL, is no block start of `slab`. */
+void tp_slab_verify(const struct tp_slab *slab, const struct tp_block *block);
 
 /* Cuts up to `n` new blocks; the list ends with NULL. `out_n` may be 0. */
 struct tp_block *tp_slab_carve(struct tp_slab *slab, uint32_t n, uint32_t *out_n);
@@ -238,6 +266,15 @@ size_t tp_large_bytes(const void *p);
 
 /* Needs: tp_large_bytes(p) > 0. */
 TP_COLD void tp_large_free(void *p);
+
+/*
+ * Keeps a note with a large block, in place of one that is there. False: the block has
+ * no descriptor of its own, and the table of those is full. The second tells it, the
+ * third also takes it away. Needs: tp_large_bytes(p) > 0.
+ */
+TP_COLD bool tp_large_keep(void *p, struct tp_note note);
+TP_COLD struct tp_note tp_large_note(const void *p);
+TP_COLD struct tp_note tp_large_end(void *p);
 
 /*
  * Tries to make the block `bytes` long where it stands; true when it is (the usable

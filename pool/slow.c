@@ -5,6 +5,7 @@
 #include "pool/slow.h"
 
 #include "pool/check.h"
+#include "pool/follow.h"
 #include "pool/huge.h"
 #include "pool/pool.h"
 
@@ -13,9 +14,11 @@
 
 enum {
     TICK_NS = 100 * 1000 * 1000,
-    FIRST_TICK_TICKS = 1 << 24,    // until the clock's rate is known
-    SAME_STACK = 8 * 1024 * 1024,  // frames further apart are on two stacks
-    CHECK_RESERVE_SHIFT = 36,      // check=on: 64 GiB are plenty
+    FIRST_TICK_TICKS = 1 << 24,       // until the clock's rate is known
+    SAME_STACK = 8 * 1024 * 1024,     // frames further apart are on two stacks
+    ASIDE_RESERVE_SHIFT = 36,         // with side arrays: 64 GiB are plenty
+    LEDGER_LEAST = 16 * 1024 * 1024,  // of range, that the exact mode asks for
+    EXACT_ROOM = 1 << 20,             // notes in its table, see ledger.h
 };
 
 static struct {
@@ -34,8 +37,23 @@ static struct {
 TP_THREAD struct tp_slow_now tp_slow_now;
 struct tp_pool_options tp_slow_options;
 bool tp_slow_checks;
+bool tp_slow_every;
 
 /* ---- opening, ticking ---- */
+
+/* Of address space: what the side arrays can cover. */
+static size_t reserve_for(const struct tp_pool_options *options)
+{
+    size_t reserve = options->reserve, most = tp_os_address_limit() / 4;
+    if ((options->check || options->exact) && !reserve)
+        reserve = (size_t)1 << ASIDE_RESERVE_SHIFT;
+    if (!options->exact) return reserve;
+    // Half of the range is what the ledger needs; without it blocks are not followed.
+    if (reserve > most) reserve = most;
+    for (size_t bytes = reserve; bytes >= LEDGER_LEAST; bytes /= 2)
+        if (tp_ledger_open(bytes)) return bytes;
+    return reserve;
+}
 
 static void open_pool(void)
 {
@@ -45,11 +63,13 @@ static void open_pool(void)
     tp_idle = tp_slow_options.purge_ns == 0      ? TP_IDLE_NONE
         : tp_slow_options.purge_ns == UINT64_MAX ? TP_IDLE_ALL
                                                  : TP_IDLE_SHARE;
-    size_t reserve = tp_slow_options.reserve;
-    if (tp_slow_options.check && !reserve) reserve = (size_t)1 << CHECK_RESERVE_SHIFT;
-    if (!tp_slow_options.inert) tp_range_open(reserve);
+    if (tp_slow_options.inert) tp_slow_options.exact = false;
+    if (tp_slow_options.exact) tp_ledger_room = EXACT_ROOM;
+    tp_peak_every = tp_slow_options.exact;
+    if (!tp_slow_options.inert) tp_range_open(reserve_for(&tp_slow_options));
     tp_slow_checks = tp_slow_options.check && tp_check_open();
-    tp_heap_watch = tp_slow_checks || tp_slow_options.zero ? TP_SLAB_WATCHED : 0;
+    tp_slow_every = tp_slow_checks || tp_slow_options.exact;
+    tp_heap_watch = tp_slow_every || tp_slow_options.zero ? TP_SLAB_WATCHED : 0;
     pool.start_ticks = tp_os_ticks();
     pool.start_ns = tp_os_now_ns();
     pool.fork_mark = tp_os_fork_mark();
@@ -110,6 +130,7 @@ static void purge(struct tp_heap *heap, uint64_t now_ns)
     uint64_t begin = tp_os_ticks();
     uint64_t age_ticks = to_ticks(age);
     if (age && !age_ticks) return;  // too early to tell
+    tp_marks_trim(age_ticks);
     size_t bytes = tp_depot_purge(age_ticks);
     if (is_time(&pool.purged_large_ns, now_ns, age)) bytes += tp_large_purge(age == 0);
     if (bytes) tp_latency_record(TP_OP_PURGE, heap->index, tp_os_ticks() - begin);
@@ -283,17 +304,31 @@ static struct tp_block *time_fast_path(
     return again;
 }
 
-/* The countdown has run out: flush, sample, tick, arm. Needs: entered. */
-void tp_slow_event(struct tp_heap *heap, void *p, size_t size)
+/* The block that the program gets: another one when it is sampled. */
+static void *sample(
+    struct tp_heap *heap, void *p, unsigned c, size_t size, size_t bytes)
 {
     heap->sampler.to_sample -= heap->armed - heap->countdown;
-    tp_peak_settle(tp_heap_counters(heap));
-    if (heap->sampler.to_sample <= 0) {
-        struct tp_told block = { .p = p, .requested = size, .slot = heap->index };
-        tp_host_sampled(&heap->sampler, &block);
+    // The shared heap was never armed before its first event.
+    bool is_due = heap->sampler.to_sample <= 0, was_armed = heap->armed > 0;
+    if (!is_due || tp_slow_options.exact) return p;
+    if (!was_armed || tp_follow_is_nested(heap)) {
+        tp_host_arm(&heap->sampler);
+        return p;
     }
+    // Without a block it stays due: the next one is taken for it.
+    return p ? tp_follow_sampled(heap, p, c, size, bytes) : NULL;
+}
+
+void *tp_slow_event(
+    struct tp_heap *heap, void *p, unsigned c, size_t size, size_t bytes)
+{
+    p = sample(heap, p, c, size, bytes);
+    tp_peak_settle(tp_heap_counters(heap));
+    if (!tp_follow_is_nested(heap)) tp_follow_catch_up();
     if (tp_os_ticks() >= heap->next_tick && !heap->shared) tick(heap);
     tp_thread_arm(heap);
+    return p;
 }
 
 void *tp_slow_fast_event(
@@ -302,7 +337,7 @@ void *tp_slow_fast_event(
     uintptr_t outer = tp_slow_begin();
     if (heap->sampler.to_sample <= heap->armed - heap->countdown)
         block = time_fast_path(heap, c, block);
-    tp_slow_event(heap, block, size);
+    block = tp_slow_event(heap, block, c, size, (size_t)heap->bins[c].bytes);
     tp_slow_end(outer);
     if (TP_LIKELY(block)) return block;
 
@@ -327,6 +362,24 @@ void *tp_slow_fail(void)
 void *tp_slow_without_heap(size_t size)
 {
     return tp_slow_options.inert ? tp_host_next_alloc(size) : tp_slow_fail();
+}
+
+void tp_slow_count_freed(struct tp_heap *heap, const struct tp_slab *slab)
+{
+    struct tp_counters *counters = tp_heap_counters(heap);
+    if (!tp_peak_calm(counters)) tp_peak_edge(counters);
+    tp_count_add(&counters->frees[slab->class], 1);
+    tp_count_add_signed(&counters->room, slab->bytes);
+    if (tp_slow_options.exact) tp_peak_settle(counters);
+}
+
+uint32_t tp_slow_place(void)
+{
+    if (tp_slow_is_busy()) return 0;
+    uintptr_t outer = tp_slow_begin();
+    uint32_t place = tp_host_place();
+    tp_slow_end(outer);
+    return place;
 }
 
 void tp_slow_count_large(struct tp_heap *heap, size_t size, size_t bytes)
@@ -396,6 +449,9 @@ bool tp_pool_forked(void)
     pool.single = false;
     atomic_store_explicit(&pool.lock.word, 0, memory_order_relaxed);
     tp_depot_forked(alone);
+    tp_marks_forked(alone);
+    tp_ledger_forked(alone);
+    tp_follow_forked();
     tp_huge_forked(alone);
     tp_park_forked(self, alone);
     atomic_store_explicit(

@@ -30,6 +30,9 @@ extern struct tp_pool_options tp_slow_options;
 /* check=on, and the side array for it could be had. */
 extern bool tp_slow_checks;
 
+/* check=on or exact: bins stay empty, so that every malloc takes the slow path. */
+extern bool tp_slow_every;
+
 /* What this thread is in the middle of. Only the thread and its handlers see it. */
 struct tp_slow_now {
     _Atomic(uintptr_t) frame;  // stack address of the slow path under way; 0: none
@@ -60,10 +63,15 @@ void tp_slow_leave(struct tp_heap *heap);
 /* A handler that stepped aside was left by a longjmp: the thread's heap is its again. */
 void tp_slow_come_back(void);
 
-/* The countdown has run out: flush, sample, tick, arm. Needs: entered. */
-TP_COLD void tp_slow_event(struct tp_heap *heap, void *p, size_t size);
+/*
+ * The countdown has run out: sample, flush, tick, arm. `p` is the block that has run it
+ * out, of class `c` and of usable `bytes`; NULL: none is to be sampled. Returns the
+ * block that the program gets. Needs: entered, the block on the books.
+ */
+TP_COLD void *tp_slow_event(
+    struct tp_heap *heap, void *p, unsigned c, size_t size, size_t bytes);
 
-/* As above, from the fast path; returns the block that the program gets. */
+/* As above, from the fast path; NULL: a signal handler has got the block. */
 TP_COLD void *tp_slow_fast_event(
     struct tp_heap *heap, unsigned c, struct tp_block *block, size_t size);
 
@@ -72,6 +80,12 @@ TP_COLD void *tp_slow_fail(void);
 
 /* For a block of `size`, as there is no heap: the next allocator's, or as above. */
 TP_COLD void *tp_slow_without_heap(size_t size);
+
+/* The books of a block of `slab` that is freed. Needs: entered. */
+void tp_slow_count_freed(struct tp_heap *heap, const struct tp_slab *slab);
+
+/* Where in the program we are (tp_host_place()); 0 when it cannot be told. */
+TP_COLD uint32_t tp_slow_place(void);
 
 /* The books of a large block of usable `bytes`. Needs: entered. */
 void tp_slow_count_large(struct tp_heap *heap, size_t size, size_t bytes);

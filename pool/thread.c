@@ -17,6 +17,8 @@
 
 // PTHREAD_DESTRUCTOR_ITERATIONS of glibc. ThreadSanitizer leaves its threads in the
 // fourth round itself, and what is instrumented may not run after it.
+enum { EXACT_EVENT = 64 * 1024 };  // bytes between two events, when every call flushes
+
 #if defined(__SANITIZE_THREAD__)
 enum { LAST_ROUND = 3 };
 #else
@@ -32,6 +34,7 @@ void tp_thread_arm(struct tp_heap *heap)
 {
     int64_t bytes = tp_peak_headroom(tp_heap_counters(heap));
     bytes = tp_max_i64(tp_min_i64(bytes, heap->sampler.to_sample), 1);
+    if (tp_slow_options.exact) bytes = EXACT_EVENT;
     heap->armed = bytes;
     heap->countdown = bytes;
 }

@@ -147,6 +147,7 @@ void tp_host_start(struct tp_pool_options *out_options)
     out_options->purge_ns = tp_options.purge_ns;
     out_options->zero = tp_options.zero;
     out_options->check = tp_options.check;
+    out_options->exact = tp_options.sample == TP_SAMPLE_ALL;
     tp_aside_decide();
     tp_boot.aside = tp_aside.state == TP_ASIDE_YES;
     out_options->inert = tp_boot.aside;

@@ -18,6 +18,8 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
+#define TP_SAMPLE_ALL UINT64_MAX  // no mean distance, but every allocation
+
 enum { TP_PATH = 1024 };  // longest path that we write to, terminator included
 
 enum tp_summary { TP_SUMMARY_OFF, TP_SUMMARY_STDERR, TP_SUMMARY_PATH };
@@ -26,7 +28,7 @@ enum tp_unwind { TP_UNWIND_AUTO, TP_UNWIND_FP, TP_UNWIND_DWARF };
 
 /* Set once at start, constant afterwards. interface.md section 2 tells the meaning. */
 struct tp_options {
-    uint64_t sample;  // mean bytes between samples; 0: off; 1: every allocation
+    uint64_t sample;  // mean bytes between samples; 0: off; TP_SAMPLE_ALL: exact mode
     char out[TP_PATH];
     bool exit;
     int signal;               // 0: off

@@ -185,7 +185,7 @@ static bool copy_path(const char *text, char *out)
 static bool parse_rate(const char *text, uint64_t *out)
 {
     if (is(text, "off")) return multiply(0, 1, out);
-    if (is(text, "all")) return multiply(1, 1, out);
+    if (is(text, "all")) return multiply(1, TP_SAMPLE_ALL, out);
     uint64_t bytes;
     if (!parse_size(text, &bytes) || bytes == 0 || bytes > (uint64_t)1 << 40)
         return false;

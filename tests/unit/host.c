@@ -64,44 +64,119 @@ WEAK void tp_host_arm(struct tp_sampler *sampler)
     sampler->to_sample = test_host.to_sample;
 }
 
+/* ---- marks ---- */
+
+enum { MARKS = 1 << 22 };
+
+/* By mark: the block that it was handed out for. */
+static struct {
+    _Atomic(uintptr_t) p;  // 0: it is not out
+    size_t bytes;
+    size_t requested;
+} marks[MARKS];
+
+static void note(const struct tp_told *block)
+{
+    // Only tests with one thread read it.
+    if (__atomic_load_n(&tp_account.totals.running, __ATOMIC_RELAXED) > 1) return;
+    test_host.last = *block;
+    test_host.last_peak = tp_pool_peak_now(block->counters);
+}
+
+static void add_live(int64_t bytes, int64_t requested)
+{
+    atomic_fetch_add_explicit(&test_host.live_bytes, bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(
+        &test_host.live_requested, requested, memory_order_relaxed);
+}
+
+static uint32_t hand_out(const struct tp_told *block)
+{
+    note(block);
+    uint32_t n = count(&test_host.n_told);
+    if (!test_host.follow || n % test_host.follow) return 0;
+    if (!block->p) {
+        count(&test_host.n_lost);
+        return 0;
+    }
+    uint32_t mark = count(&test_host.n_marks) + 1;
+    if (mark >= MARKS) abort();
+    marks[mark].bytes = block->bytes;
+    marks[mark].requested = block->requested;
+    atomic_store_explicit(&marks[mark].p, (uintptr_t)block->p, memory_order_relaxed);
+    add_live((int64_t)block->bytes, (int64_t)block->requested);
+    return mark;
+}
+
+static bool is_right(uint32_t mark, const struct tp_told *block, size_t bytes)
+{
+    return mark < MARKS && marks[mark].bytes == bytes &&
+        atomic_load_explicit(&marks[mark].p, memory_order_relaxed) ==
+        (uintptr_t)block->p;
+}
+
+uint32_t test_mark_of(const void *p)
+{
+    for (uint32_t mark = test_host.n_marks; p && mark > 0; mark--)
+        if (marks[mark].p == (uintptr_t)p) return mark;
+    return 0;
+}
+
 WEAK uint32_t tp_host_sampled(struct tp_sampler *sampler, const struct tp_told *block)
 {
-    (void)block;
     count(&test_host.n_samples);
     sampler->to_sample = test_host.to_sample;
-    return 0;
+    return hand_out(block);
 }
 
 WEAK uint32_t tp_host_taken(const struct tp_told *block)
 {
-    (void)block;
-    return 0;
+    return hand_out(block);
 }
 
 WEAK void tp_host_freed(uint32_t mark, const struct tp_told *block)
 {
-    (void)mark;
-    (void)block;
+    note(block);
+    bool known = block->requested != 0;
+    bool good = is_right(mark, block, block->bytes) &&
+        (!known || block->requested == marks[mark].requested);
+    if (!good) {
+        count(&test_host.n_wrong);
+        return;
+    }
+    add_live(-(int64_t)marks[mark].bytes, -(int64_t)marks[mark].requested);
+    count(&test_host.n_back);
+    if (!atomic_exchange_explicit(&marks[mark].p, 0, memory_order_relaxed))
+        count(&test_host.n_wrong);
 }
 
+/* A block keeps the mark that it has, and gets none by growing. */
 WEAK uint32_t tp_host_resized(
     uint32_t mark, const struct tp_told *block, size_t old_bytes, size_t old_requested)
 {
-    (void)block;
-    (void)old_bytes;
-    (void)old_requested;
+    note(block);
+    count(&test_host.n_resized);
+    if (!mark) return 0;
+    if (!is_right(mark, block, old_bytes) ||
+        (old_requested && old_requested != marks[mark].requested)) {
+        count(&test_host.n_wrong);
+        return mark;
+    }
+    add_live((int64_t)block->bytes - (int64_t)old_bytes,
+        (int64_t)block->requested - (int64_t)marks[mark].requested);
+    marks[mark].bytes = block->bytes;
+    marks[mark].requested = block->requested;
     return mark;
 }
 
 WEAK uint32_t tp_host_place(void)
 {
-    return 0;
+    return test_host.place;
 }
 
 WEAK void tp_host_say_place(const char *heading, uint32_t place)
 {
-    (void)heading;
-    (void)place;
+    if (test_host.say_places) tp_say("%s: %u", heading, place);
 }
 
 WEAK void tp_host_foreign_free(void *p)

@@ -35,7 +35,27 @@ extern struct test_host {
     _Atomic(uint32_t) n_restored;   // and got them again
     struct tp_sums did[TEST_ENDED];
     uint32_t slot[TEST_ENDED];
+
+    // Marks: handed out for every `follow`-th block told of (0: for none), and expected
+    // back once, with the same block.
+    uint32_t follow;
+    bool say_places;            // by tp_host_say_place(): "HEADING: PLACE"
+    uint32_t place;             // answer of tp_host_place()
+    _Atomic(uint32_t) n_told;   // blocks sampled or taken
+    _Atomic(uint32_t) n_lost;   // of these: could not be followed
+    _Atomic(uint32_t) n_marks;  // handed out
+    _Atomic(uint32_t) n_back;   // came back
+    _Atomic(uint32_t)
+        n_wrong;  // came back twice, never handed out, or for another block
+    _Atomic(uint32_t) n_resized;
+    _Atomic(int64_t) live_bytes;      // of blocks that are out, usable
+    _Atomic(int64_t) live_requested;  // and asked for
+    struct tp_told last;              // told last, whatever of: for one thread
+    int64_t last_peak;                // tp_pool_peak_now() then
 } test_host;
+
+/* The mark of the block at `p`; 0: it is not followed. */
+uint32_t test_mark_of(const void *p);
 
 /* The next number of a seeded sequence (splitmix64). */
 static inline uint64_t test_random(uint64_t *seed)

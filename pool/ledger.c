@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ledger.c - the side array, and the table by address.
+ *
+ * The table is open addressing with linear probing in stripes, each with a lock of its
+ * own; a removed note is closed up by moving later ones back (Knuth, The Art of Computer
+ * Programming 3, 6.4, algorithm R), so that nothing ever needs to be swept.
+ */
+#include "pool/ledger.h"
+
+#include "pool/slab.h"
+
+enum {
+    STRIPES = 16,
+    FILL = 4,  // a stripe is full when 1/4 of it is free
+};
+
+struct row {
+    uintptr_t address;  // 0: free
+    uint32_t mark;
+    size_t requested;
+};
+
+struct stripe {
+    struct tp_lock lock;
+    _Atomic(uint32_t) n;
+    uint32_t rows;  // a power of two
+    struct row *row;
+};
+
+uint32_t tp_ledger_room = 1 << 16;
+
+static struct {
+    _Atomic(uint64_t) *entry;  // by (p - zone) / TP_MIN_ALIGN: mark << 32 | requested
+    size_t entries;
+    struct stripe stripe[STRIPES];
+} ledger;
+
+/* ---- the side array ---- */
+
+bool tp_ledger_open(size_t bytes)
+{
+    size_t entries = bytes / TP_MIN_ALIGN;
+    ledger.entry = tp_os_map_sparse(entries * sizeof(*ledger.entry));
+    ledger.entries = ledger.entry ? entries : 0;
+    return ledger.entry != NULL;
+}
+
+static size_t index_of(const void *p)
+{
+    return (size_t)((const char *)p - tp_range.zone) / TP_MIN_ALIGN;
+}
+
+bool tp_ledger_covers(const void *p)
+{
+    return index_of(p) < ledger.entries;
+}
+
+static struct tp_note note_of(uint64_t entry)
+{
+    return (struct tp_note){ .mark = (uint32_t)(entry >> 32),
+        .requested = (uint32_t)entry };
+}
+
+void tp_ledger_write(const void *p, struct tp_note note)
+{
+    static_assert(TP_POOL_MAX < UINT32_MAX, "a request for a pool block fits");
+    atomic_store_explicit(&ledger.entry[index_of(p)],
+        (uint64_t)note.mark << 32 | (uint32_t)note.requested, memory_order_relaxed);
+}
+
+struct tp_note tp_ledger_read(const void *p)
+{
+    return note_of(
+        atomic_load_explicit(&ledger.entry[index_of(p)], memory_order_relaxed));
+}
+
+struct tp_note tp_ledger_take(const void *p)
+{
+    // No exchange: two threads that free one block at once break more than this.
+    struct tp_note note = tp_ledger_read(p);
+    atomic_store_explicit(&ledger.entry[index_of(p)], 0, memory_order_relaxed);
+    return note;
+}
+
+/* ---- the table ---- */
+
+static uint64_t hash_of(const void *p)
+{
+    return ((uintptr_t)p >> 4) * 0x9e3779b97f4a7c15u;  // Fibonacci hashing, same volume
+}
+
+static struct stripe *stripe_of(uint64_t hash)
+{
+    return &ledger.stripe[hash >> 60];
+}
+static_assert(STRIPES == 16, "four bits of the hash");
+
+static uint32_t home_of(const struct stripe *stripe, uintptr_t address)
+{
+    return (uint32_t)(hash_of((const void *)address) >> 28) & (stripe->rows - 1);
+}
+
+/* Row of `p`, or the free one where it belongs. Needs: the lock, and rows. */
+static struct row *row_of(struct stripe *stripe, const void *p)
+{
+    uint32_t i = home_of(stripe, (uintptr_t)p);
+    while (stripe->row[i].address && stripe->row[i].address != (uintptr_t)p)
+        i = (i + 1) & (stripe->rows - 1);
+    return &stripe->row[i];
+}
+
+/* Needs: the lock. */
+static bool open_stripe(struct stripe *stripe)
+{
+    if (stripe->row) return true;
+    uint32_t rows = 4;
+    while (rows < tp_ledger_room / STRIPES) rows *= 2;
+    size_t bytes = tp_align_up(rows * sizeof(struct row), tp_os_page());
+    stripe->row = tp_os_map(bytes);
+    if (!stripe->row) return false;
+    tp_os_no_huge(stripe->row, bytes);
+    stripe->rows = rows;
+    return true;
+}
+
+static uint32_t n_of(const struct stripe *stripe)
+{
+    return atomic_load_explicit(&stripe->n, memory_order_relaxed);
+}
+
+/* Changes under the lock; who has put a note in before has seen to being seen. */
+static void set_n(struct stripe *stripe, uint32_t n)
+{
+    atomic_store_explicit(&stripe->n, n, memory_order_relaxed);
+}
+
+bool tp_ledger_add(const void *p, struct tp_note note)
+{
+    struct stripe *stripe = stripe_of(hash_of(p));
+    bool good = false;
+    tp_lock_enter(&stripe->lock);
+    if (open_stripe(stripe)) {
+        struct row *row = row_of(stripe, p);
+        good = row->address || n_of(stripe) < stripe->rows - stripe->rows / FILL;
+        if (good && !row->address) set_n(stripe, n_of(stripe) + 1);
+        if (good)
+            *row = (struct row){
+                .address = (uintptr_t)p, .mark = note.mark, .requested = note.requested
+            };
+    }
+    tp_lock_leave(&stripe->lock);
+    return good;
+}
+
+struct tp_note tp_ledger_find(const void *p)
+{
+    struct stripe *stripe = stripe_of(hash_of(p));
+    struct tp_note note = { 0 };
+    if (!n_of(stripe)) return note;
+    tp_lock_enter(&stripe->lock);
+    if (stripe->row) {
+        const struct row *row = row_of(stripe, p);
+        note = (struct tp_note){ .mark = row->mark, .requested = row->requested };
+    }
+    tp_lock_leave(&stripe->lock);
+    return note;
+}
+
+/* Frees a row and moves back those that were kept from it. Needs: the lock. */
+static void close_up(struct stripe *stripe, struct row *row)
+{
+    uint32_t mask = stripe->rows - 1, hole = (uint32_t)(row - stripe->row), i = hole;
+    for (;;) {
+        i = (i + 1) & mask;
+        if (!stripe->row[i].address) break;
+        uint32_t home = home_of(stripe, stripe->row[i].address);
+        // It stays when its home lies behind the hole, on the way to where it stands.
+        if (((i - home) & mask) < ((i - hole) & mask)) continue;
+        stripe->row[hole] = stripe->row[i];
+        hole = i;
+    }
+    stripe->row[hole] = (struct row){ 0 };
+}
+
+struct tp_note tp_ledger_remove(const void *p)
+{
+    struct stripe *stripe = stripe_of(hash_of(p));
+    struct tp_note note = { 0 };
+    if (!n_of(stripe)) return note;
+    tp_lock_enter(&stripe->lock);
+    struct row *row = stripe->row ? row_of(stripe, p) : NULL;
+    if (row && row->address) {
+        note = (struct tp_note){ .mark = row->mark, .requested = row->requested };
+        close_up(stripe, row);
+        set_n(stripe, n_of(stripe) - 1);
+    }
+    tp_lock_leave(&stripe->lock);
+    return note;
+}
+
+void tp_ledger_forked(bool alone)
+{
+    for (unsigned i = 0; i < STRIPES; i++) {
+        struct stripe *stripe = &ledger.stripe[i];
+        atomic_store_explicit(&stripe->lock.word, 0, memory_order_relaxed);
+        if (alone) continue;
+        stripe->row = NULL;
+        set_n(stripe, 0);
+    }
+}
