@@ -15,6 +15,7 @@
 #include "pool/host.h"
 #include "pool/pool.h"
 #include "shim/output.h"
+#include "shim/profile.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -151,6 +152,7 @@ void tp_host_start(struct tp_pool_options *out_options)
     tp_aside_decide();
     tp_boot.aside = tp_aside.state == TP_ASIDE_YES;
     out_options->inert = tp_boot.aside;
+    if (!tp_boot.aside) tp_sample_open();
 
     char folder[TP_PATH];
     long length = syscall(SYS_getcwd, folder, sizeof(folder));

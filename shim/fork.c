@@ -12,6 +12,7 @@
  * wrapped, bare system calls are seen by syscalls.c.
  */
 #include "shim/output.h"
+#include "shim/profile.h"
 
 #include "pool/host.h"
 #include "pool/pool.h"
@@ -41,6 +42,7 @@ void tp_host_forked(void)
 {
     if (!tp_pool_slots()) return;  // a fork before the first allocation
     tp_live_forked();
+    tp_sample_forked();
     tp_pool_forked();
     tp_dump_forked();
     tp_signals_forked();

@@ -166,6 +166,14 @@ struct tp_floats {
 struct tp_floats tp_floats_hold(void);
 void tp_floats_return(struct tp_floats held);
 
+/* ---- sample.c ---- */
+
+/* Puts on record how samples will be taken. Needs: the options. Once, at start. */
+void tp_sample_open(void);
+
+/* In a forked child, after tp_tables_part(): locks are free. */
+void tp_sample_forked(void);
+
 /* ---- sites.c ---- */
 
 /* The nodes of the last stack that was taken in some memory, outermost first. */

@@ -421,7 +421,7 @@ void tp_sample_forked(void)
     tp_sites_forked();
     tp_samples_forked();
     tp_modules_forked();
-    tp_timeline_forked();
+    tp_poisson_forked();
     for (unsigned i = 0; i < SCRATCHES; i++)
         leave(atomic_load_explicit(&sample.shared[i], memory_order_relaxed));
 }

@@ -24,13 +24,10 @@ uint32_t tp_sample_begin(const struct tp_sample_record *content)
     tp_lock_enter(&samples.lock);
     if (!samples.free) samples.free = tp_os_map(tp_samples.most * sizeof(uint32_t));
     uint32_t id = pop();
-    if (!id && samples.free) {
-        id = tp_table_add(&tp_samples);
-        if (id == 0) id = tp_table_add(&tp_samples);  // 0 is not used
-    }
+    if (!id && samples.free) id = tp_table_add(&tp_samples);
     tp_lock_leave(&samples.lock);
-    struct tp_sample_record *record = id ? tp_table_at(&tp_samples, id) : NULL;
-    if (!record) return 0;
+    struct tp_sample_record *record = tp_table_at(&tp_samples, id);
+    if (!id || !record) return 0;
     struct tp_sample_record copy = *content;
     copy.state = 0;
     *record = copy;

@@ -162,20 +162,15 @@ static uint32_t find_node(
     return id;
 }
 
-static bool is_root_there(void)
-{
-    return tp_table_count(&tp_nodes) > 0 || tp_table_add(&tp_nodes) == 0;
-}
-
 static TP_COLD uint32_t add_node(
     uint32_t parent, const struct tp_frame *frame, uint64_t offset, uint64_t key)
 {
     tp_lock_enter(&tree.lock);
     uint32_t id = find_node(parent, frame, offset, key);
-    if (!id && is_root_there() && make_room(&tree.nodes)) {
+    if (!id && make_room(&tree.nodes)) {
         uint32_t next = tp_table_add(&tp_nodes);
         struct tp_node_record *node =
-            next && next < 1u << NODE_BITS ? tp_table_at(&tp_nodes, next) : NULL;
+            next < 1u << NODE_BITS ? tp_table_at(&tp_nodes, next) : NULL;
         if (node) {
             *node = (struct tp_node_record){
                 .parent = parent, .module = frame->module, .offset = offset
@@ -224,10 +219,9 @@ static TP_COLD uint32_t add_site(
 {
     tp_lock_enter(&tree.lock);
     uint32_t id = find_site(key);
-    bool good = id || (is_root_there() && make_room(&tree.sites));
-    if (!id && good && tp_table_count(&tp_sites) == 0) tp_table_add(&tp_sites);
-    uint32_t next = !id && good ? tp_table_add(&tp_sites) : UINT32_MAX;
-    struct tp_site_record *site = next ? tp_table_at(&tp_sites, next) : NULL;
+    bool good = !id && make_room(&tree.sites);
+    uint32_t next = good ? tp_table_add(&tp_sites) : UINT32_MAX;
+    struct tp_site_record *site = tp_table_at(&tp_sites, next);
     if (site) {
         site->node = node;
         site->class = (uint16_t) class;

@@ -13,8 +13,13 @@ enum { MOST = 1000, WORKERS = 8, STEPS = 20000, HELD = 100 };
 
 /* A table that stands still. */
 static char records[MOST * sizeof(struct tp_sample_record)];
-struct tp_table tp_samples = { TP_REGION_SAMPLES, sizeof(struct tp_sample_record), MOST,
-    records, 0, MOST };
+struct tp_table tp_samples = { .kind = TP_REGION_SAMPLES,
+    .record_bytes = sizeof(struct tp_sample_record),
+    .most = MOST,
+    .first = 1,
+    .records = records,
+    .n = 1,
+    .ready = MOST };
 
 uint32_t tp_table_add(struct tp_table *table)
 {

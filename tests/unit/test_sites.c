@@ -24,12 +24,18 @@ enum {
 static char nodes[NODES * sizeof(struct tp_node_record)];
 static char sites[SITES * sizeof(struct tp_site_record)];
 static char modules[4 * sizeof(struct tp_module_record)];
-struct tp_table tp_nodes = { TP_REGION_NODES, sizeof(struct tp_node_record), NODES,
-    nodes, 0, NODES };
-struct tp_table tp_sites = { TP_REGION_SITES, sizeof(struct tp_site_record), SITES,
-    sites, 0, SITES };
-struct tp_table tp_modules = { TP_REGION_MODULES, sizeof(struct tp_module_record), 4,
-    modules, 2, 4 };
+struct tp_table tp_nodes = { .record_bytes = sizeof(struct tp_node_record),
+    .most = NODES,
+    .records = nodes,
+    .n = 1 };
+struct tp_table tp_sites = { .record_bytes = sizeof(struct tp_site_record),
+    .most = SITES,
+    .records = sites,
+    .n = 1 };
+struct tp_table tp_modules = { .record_bytes = sizeof(struct tp_module_record),
+    .most = 4,
+    .records = modules,
+    .n = 2 };
 static struct tp_sampling_record sampling;
 struct tp_sampling_record *const tp_sampling = &sampling;
 static uint32_t most_nodes = NODES;
