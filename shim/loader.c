@@ -15,6 +15,9 @@
  *
  * A namespace of dlmopen has a C library and a heap of its own, and never us in it.
  * What comes from there to our free is told apart by foreign.c; here they are counted.
+ *
+ * After a dlclose an address may belong to another library: modules.c finds out. That
+ * comes after the real dlclose, which asks for nobody's return address.
  */
 #include "shim/output.h"
 

@@ -283,6 +283,7 @@ static void set_cfa(struct machine *machine, uint64_t number, int64_t n)
 {
     struct tp_row *row = &machine->scratch->row;
     row->cfa_register = number < TP_REGISTERS ? (uint32_t)number : TP_REGISTERS;
+    row->cfa_offset = n;
     row->cfa = (struct tp_rule){ .n = n, .how = TP_HOW_IS };
 }
 
@@ -323,7 +324,9 @@ static bool run_cfa(
         set_cfa(machine, number, times(unit, (uint64_t)tp_bytes_sleb(program)));
         return true;
     case CFA_DEF_CFA_REGISTER:
-        set_cfa(machine, tp_bytes_uleb(program), row->cfa.n);
+        // After an expression DWARF forbids it; hand-written code does it, and gcc's
+        // own unwinder then takes the offset from before.
+        set_cfa(machine, tp_bytes_uleb(program), row->cfa_offset);
         return true;
     case CFA_DEF_CFA_OFFSET:
         set_cfa(machine, row->cfa_register, (int64_t)tp_bytes_uleb(program));

@@ -85,6 +85,7 @@ struct tp_rule {
 
 struct tp_row {
     uint32_t cfa_register;  // CFA = that + cfa.n, unless `how` is IS_EXPRESSION
+    int64_t cfa_offset;     // last said; an expression does not make it forgotten
     bool is_signed;         // the return address carries a signature (aarch64)
     struct tp_rule cfa;
     struct tp_rule rules[TP_REGISTERS];
