@@ -200,10 +200,6 @@ static void freezing_keeps_who_allocates(void **state)
 }
 
 /* Each spoils one thing: a dump with it is damaged, a live file has one record less. */
-static void no_such_mode(void)
-{
-    content.sampling.mode = 3;
-}
 static void long_build_id(void)
 {
     content.modules[1].build_id_bytes = TP_FORMAT_BUILD_ID + 1;
@@ -248,10 +244,6 @@ static void half_a_site(void)
 {
     content.sites[1].used = 2;
 }
-static void no_such_end(void)
-{
-    content.sites[1].end = TP_STACK_ENDS;
-}
 static void site_zero(void)
 {
     content.sites[0] = content.sites[1];
@@ -293,10 +285,10 @@ static void point_is_half_written(void)
     content.points[1].ticks = 0;
 }
 
-static void (*const spoilt[])(void) = { no_such_mode, long_build_id, module_inside_out,
+static void (*const spoilt[])(void) = { long_build_id, module_inside_out,
     parent_is_itself, parent_comes_later, parent_is_nowhere, module_is_nowhere,
     root_has_a_module, node_is_nowhere, no_such_class, class_above_large, half_a_site,
-    no_such_end, site_zero, not_a_number, no_end, less_than_nothing, peak_is_no_number,
+    site_zero, not_a_number, no_end, less_than_nothing, peak_is_no_number,
     site_is_nowhere, site_is_not_used, sample_is_not_alive, point_is_no_later,
     point_is_half_written };
 enum { SPOILT = sizeof(spoilt) / sizeof(spoilt[0]) };
@@ -345,6 +337,21 @@ static void in_a_live_file_it_is_left_out(void **state)
         tp_recording_fini(&recording);
         tp_image_fini(&image);
     }
+}
+
+static void further_values_of_an_enumeration_are_no_damage(void **state)
+{
+    (void)state;
+    struct test_file file;
+    struct tp_recording recording;
+    content.sampling.mode = 7;
+    content.sites[1].end = 1009;
+    make_file(&file, used);
+    assert_true(parse(&recording, &file));
+    assert_int_equal(recording.dumps[0].sampling.mode, TP_SAMPLING_SAMPLED);
+    assert_int_equal(recording.dumps[0].sites[1].end, TP_STACK_NO_RULE);
+    tp_recording_fini(&recording);
+    test_file_fini(&file);
 }
 
 /* As a kill leaves it: points that have become one stand before their parts. */
@@ -412,6 +419,8 @@ int main(void)
         cmocka_unit_test_setup(
             a_record_that_leads_nowhere_is_damage_in_a_dump, make_content),
         cmocka_unit_test_setup(in_a_live_file_it_is_left_out, make_content),
+        cmocka_unit_test_setup(
+            further_values_of_an_enumeration_are_no_damage, make_content),
         cmocka_unit_test_setup(
             timeline_in_the_middle_of_a_merge_is_whole, make_content),
         cmocka_unit_test_setup(many_small_rows_are_read_in_linear_time, make_content),
