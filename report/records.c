@@ -30,11 +30,12 @@ static bool all_zero(const void *record, size_t n)
 
 /* ---- sampling ---- */
 
+/* Further values of an enumeration are unknown, not damage. */
 static const char *check_sampling(struct tp_dump *dump, bool live)
 {
-    if (dump->sampling.mode <= TP_SAMPLING_EXACT) return NULL;
-    if (!live) return "no such way of sampling";
-    dump->sampling.mode = TP_SAMPLING_OFF;
+    (void)live;
+    if (dump->sampling.mode > TP_SAMPLING_EXACT)
+        dump->sampling.mode = TP_SAMPLING_SAMPLED;
     return NULL;
 }
 
@@ -102,7 +103,7 @@ static bool is_site(const struct tp_dump *dump, size_t i)
     // A dump whose only frame is "no frame" needs no table of nodes.
     bool has_node = site->node < dump->n_nodes || site->node == 0;
     return i > 0 && site->used == 1 && has_node && is_class(dump, site->class) &&
-        site->end < TP_STACK_ENDS && are_sums(&site->taken) && are_sums(&site->freed) &&
+        are_sums(&site->taken) && are_sums(&site->freed) &&
         is_sum(site->peak_block_variance) && is_sum(site->peak_byte_variance);
 }
 
@@ -110,6 +111,7 @@ static const char *check_sites(struct tp_dump *dump, bool live)
 {
     for (size_t i = 0; i < dump->n_sites; i++) {
         struct tp_site_record *site = &dump->sites[i];
+        if (site->end >= TP_STACK_ENDS) site->end = TP_STACK_NO_RULE;
         if (is_site(dump, i)) continue;
         if (!live && !all_zero(site, sizeof(*site)))
             return "a call site cannot be as it says";

@@ -76,14 +76,13 @@ struct tp_file_header {
     uint32_t row_bytes;     // of one region row
     uint32_t n_regions;     // rows that count
     uint32_t reserved0;
-    uint64_t sequence;        // of this dump in its process, from 0
-    uint64_t time_unix_ns;    // when the dump was made; last refresh of a live file
-    uint64_t monotonic_ns;    // the same instant on CLOCK_MONOTONIC
-    uint64_t ticks;           // the same instant on the cycle counter
-    uint64_t rss_bytes;       // resident set of the process then; 0 in a live file
-    uint64_t rss_peak_bytes;  // its high-water mark; 0 in a live file
-    uint64_t
-        live_file_bytes;  // that the live file takes up; 0: there is none, or unknown
+    uint64_t sequence;         // of this dump in its process, from 0
+    uint64_t time_unix_ns;     // when the dump was made; last refresh of a live file
+    uint64_t monotonic_ns;     // the same instant on CLOCK_MONOTONIC
+    uint64_t ticks;            // the same instant on the cycle counter
+    uint64_t rss_bytes;        // resident set of the process then; 0 in a live file
+    uint64_t rss_peak_bytes;   // its high-water mark; 0 in a live file
+    uint64_t live_file_bytes;  // of pages of the live file; 0: none, or unknown
     uint8_t reserved1[24];
 };
 static_assert(sizeof(struct tp_file_header) == 128, "the header is part of the format");
