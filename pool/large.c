@@ -316,8 +316,9 @@ void *tp_large_alloc(size_t bytes, size_t align, bool zero)
     if (align > TP_MIN_ALIGN) flags |= (int)tp_log2(align);  // MALLOCX_LG_ALIGN
     int saved = errno;
     if (!is_started()) return NULL;
-    // A block with a descriptor of its own needs more than a granule.
-    size_t least = align > TP_POOL_MAX ? TP_GRANULE + 1 : 1;
+    // A block with a descriptor of its own needs more than a granule; jemalloc's blocks
+    // of 8 bytes are aligned to no more than that.
+    size_t least = align > TP_POOL_MAX ? TP_GRANULE + 1 : TP_MIN_ALIGN;
     void *p = tp_je_mallocx(bytes > least ? bytes : least, flags);
     errno = saved;
     if (p) {

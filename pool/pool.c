@@ -44,8 +44,11 @@ static uint32_t place_of(struct tp_heap *heap)
     return tp_follow_is_nested(heap) ? 0 : tp_host_place();
 }
 
-/* The bin is empty, or nobody's: the whole story. */
-static TP_COLD void *alloc_slow(size_t size, unsigned c)
+/*
+ * The bin is empty, or nobody's: the whole story. Blocks of the class have the
+ * alignment; where there is no room for one, a large one must be given it.
+ */
+static TP_COLD void *alloc_slow(size_t size, unsigned c, size_t align)
 {
     struct tp_heap *heap = tp_slow_enter();
     if (!heap) return tp_slow_without_heap(size);
@@ -68,12 +71,12 @@ static TP_COLD void *alloc_slow(size_t size, unsigned c)
     }
     tp_slow_leave(heap);
     if (TP_UNLIKELY(tp_slow_checks) && block) tp_check_taken(block, size, bytes, place);
-    return block ? block : alloc_large(size, 0, false);
+    return block ? block : alloc_large(size, align, false);
 }
 
 void *tp_cold_refill(size_t size, struct tp_bin *bin)
 {
-    return alloc_slow(size, (unsigned)(bin - tp_heap_self->bins));
+    return alloc_slow(size, (unsigned)(bin - tp_heap_self->bins), 0);
 }
 
 void *tp_cold_event(size_t size, struct tp_bin *bin, struct tp_block *block)
@@ -82,7 +85,9 @@ void *tp_cold_event(size_t size, struct tp_bin *bin, struct tp_block *block)
     if (tp_slow_is_busy()) return block;
     unsigned c = (unsigned)(bin - heap->bins);
     void *p = tp_slow_fast_event(heap, c, block, size);
-    return TP_LIKELY(p) ? p : alloc_slow(size, c);
+    if (TP_LIKELY(p)) return p;
+    size_t bytes = tp_class_bytes(c);
+    return alloc_slow(size, c, bytes & -bytes);  // who asks may want as much
 }
 
 /* Requests above the table: the class is computed. */
@@ -123,7 +128,8 @@ void *tp_pool_aligned(size_t align, size_t size)
     // Slabs are aligned to their run, blocks to the power of two in their size.
     unsigned c = tp_class_of(least);
     while (tp_class_bytes(c) & (align - 1)) c++;
-    return tp_fast_take(c, size);
+    bool ready = tp_heap_self->bins[c].free != NULL;
+    return ready ? tp_fast_take(c, size) : alloc_slow(size, c, align);
 }
 
 /* ---- giving back ---- */

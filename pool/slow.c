@@ -14,11 +14,11 @@
 
 enum {
     TICK_NS = 100 * 1000 * 1000,
-    FIRST_TICK_TICKS = 1 << 24,       // until the clock's rate is known
-    SAME_STACK = 8 * 1024 * 1024,     // frames further apart are on two stacks
-    ASIDE_RESERVE_SHIFT = 36,         // with side arrays: 64 GiB are plenty
-    LEDGER_LEAST = 16 * 1024 * 1024,  // of range, that the exact mode asks for
-    EXACT_ROOM = 1 << 20,             // notes in its table, see ledger.h
+    FIRST_TICK_TICKS = 1 << 24,      // until the clock's rate is known
+    SAME_STACK = 8 * 1024 * 1024,    // frames further apart are on two stacks
+    ASIDE_RESERVE_SHIFT = 36,        // with side arrays: 64 GiB are plenty
+    LEDGER_LEAST = 8 * 1024 * 1024,  // bytes of range that the exact mode asks for
+    EXACT_ROOM = 1 << 20,            // notes in its table, see ledger.h
 };
 
 static struct {

@@ -231,6 +231,81 @@ static void zeroed_block_is_zero_and_keeps_its_filler(void **state)
     }
 }
 
+static void make_a_hole(void *argument)
+{
+    (void)argument;
+    test_host.place = 12;
+    tp_pool_free(p);
+    test_host.place = 13;
+    tp_pool_free(p);
+}
+
+static void free_a_place_inside(void *argument)
+{
+    (void)argument;
+    test_host.place = 13;
+    tp_pool_free(p + 100);
+}
+
+static void realloc_a_place_inside(void *argument)
+{
+    (void)argument;
+    test_host.place = 13;
+    tp_pool_realloc(p + 100, 10, TP_CALL_REALLOC);
+}
+
+static void write_then_free_elsewhere(void *argument)
+{
+    test_host.place = 13;
+    write_past_the_end(argument);
+}
+
+static void write_then_take_elsewhere(void *argument)
+{
+    test_host.place = 12;
+    tp_pool_free(p);
+    p[100] = 1;
+    test_host.place = 13;
+    for (int i = 0; i < 4096; i++) tp_pool_alloc(173);
+    (void)argument;
+}
+
+static void misuse_tells_where_the_block_has_been(void **state)
+{
+    (void)state;
+    static const struct {
+        void (*body)(void *);
+        const char *first;
+        const char *after;
+    } rows[] = {
+        { make_a_hole, "tidepool: double free of the 192-byte block",
+            "tidepool: allocated here: 11\ntidepool: freed here: 12\n"
+            "tidepool: freed again here: 13\n" },
+        { free_a_place_inside, "tidepool: invalid free of 0x",
+            "tidepool: allocated here: 11\ntidepool: invalid free here: 13\n" },
+        { realloc_a_place_inside, "tidepool: invalid realloc of 0x",
+            "tidepool: allocated here: 11\ntidepool: invalid realloc here: 13\n" },
+        { write_then_free_elsewhere, "tidepool: write past the end: byte 173",
+            "tidepool: allocated here: 11\ntidepool: freed here: 13\n" },
+        { write_then_take_elsewhere, "tidepool: write after free: byte 100",
+            "tidepool: allocated here: 11\ntidepool: freed here: 12\n" },
+    };
+    test_host.say_places = true;
+    test_host.place = 11;
+    at = 173;
+    tp_pool_free(p);
+    p = tp_pool_alloc(173);
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const char *words = test_last_words(rows[i].body, NULL);
+        assert_non_null(words);
+        if (strncmp(words, rows[i].first, strlen(rows[i].first)) != 0)
+            fail_msg("not first: %s in: %s", rows[i].first, words);
+        assert_string_equal(strchr(words, '\n') + 1, rows[i].after);
+    }
+    test_host.say_places = false;
+    test_host.place = 0;
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, take_a_block, give_the_block)
 
 int main(void)
@@ -249,6 +324,7 @@ int main(void)
         CASE(freed_block_is_filled),
         CASE(correct_program_goes_through),
         CASE(zeroed_block_is_zero_and_keeps_its_filler),
+        CASE(misuse_tells_where_the_block_has_been),
     };
     return cmocka_run_group_tests_name("check", tests, turn_on, NULL);
 }

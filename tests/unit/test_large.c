@@ -67,6 +67,37 @@ static void small_blocks_keep_their_content(void **state)
     }
 }
 
+static void smallest_blocks_are_aligned_too(void **state)
+{
+    (void)state;
+    void *p[BLOCKS];
+    for (int i = 0; i < BLOCKS; i++) {
+        assert_non_null(p[i] = tp_large_alloc(1 + (size_t)i % 8, 0, false));
+        assert_int_equal((uintptr_t)p[i] % TP_MIN_ALIGN, 0);
+    }
+    for (int i = 0; i < BLOCKS; i++) tp_large_free(p[i]);
+}
+
+static void note_is_kept_with_any_block(void **state)
+{
+    (void)state;
+    static const size_t bytes[] = { 100, 70000, 300000, 3000000 };
+    for (int i = 0; i < 4; i++) {
+        void *p = tp_large_alloc(bytes[i], 0, false);
+        assert_int_equal(tp_large_note(p).mark, 0);
+        assert_true(tp_large_keep(p, (struct tp_note){ 7, 99 }));
+        assert_int_equal(tp_large_note(p).mark, 7);
+        assert_int_equal(tp_large_note(p).requested, 99);
+        assert_int_equal(tp_large_end(p).mark, 7);
+        assert_int_equal(tp_large_note(p).mark, 0);
+        assert_true(tp_large_keep(p, (struct tp_note){ 8, 99 }));
+        tp_large_end(p);
+        tp_large_free(p);
+        assert_int_equal(tp_large_note(p = tp_large_alloc(bytes[i], 0, false)).mark, 0);
+        tp_large_free(p);
+    }
+}
+
 static void jemalloc_block_is_resized_within_its_class_only(void **state)
 {
     (void)state;
@@ -158,6 +189,8 @@ int main(void)
         cmocka_unit_test(nothing_is_ours_before_the_first_block),
         cmocka_unit_test(jemalloc_serves_everything_without_a_range),
         cmocka_unit_test(small_blocks_keep_their_content),
+        cmocka_unit_test(smallest_blocks_are_aligned_too),
+        cmocka_unit_test(note_is_kept_with_any_block),
         cmocka_unit_test(jemalloc_block_is_resized_within_its_class_only),
         cmocka_unit_test(impossible_size_is_refused),
         cmocka_unit_test(range_opens),

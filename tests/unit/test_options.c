@@ -74,7 +74,7 @@ static void numbers_are_read_with_their_units(void **state)
         uint64_t value;
     } rows[] = {
 #define ROW(text, field, value) { text, offsetof(struct tp_options, field), value }
-        ROW("sample=1", sample, 1),
+        ROW("sample=1", sample, 1),  // a mean distance, as any other number
         ROW("sample=all", sample, TP_SAMPLE_ALL),
         ROW("sample=off", sample, 0),
         ROW("sample=1023", sample, 1023),

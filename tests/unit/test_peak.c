@@ -29,6 +29,7 @@ static int forget_everything(void **state)
     memset(&tp_account, 0, sizeof(tp_account));
     memset(players, 0, sizeof(players));
     live = peak = 0;
+    tp_peak_every = false;
     return 0;
 }
 
@@ -229,6 +230,39 @@ static void bounds_are_close_while_much_is_live(void **state)
     assert_true(totals->peak_high - totals->peak_low < peak / 50);
 }
 
+static void lone_thread_knows_its_peak_at_any_time(void **state)
+{
+    (void)state;
+    uint64_t seed = 5;
+    begin(&players[0]);
+    for (int i = 0; i < STEPS / 4; i++) {
+        step(&players[0], &seed, 5000);
+        assert_int_equal(tp_peak_now(&players[0].counters), peak);
+    }
+}
+
+/* As slow paths do it: one operation, one flush. */
+static void every_operation_flushes(void **state)
+{
+    (void)state;
+    uint64_t seed = 5;
+    tp_peak_every = true;
+    for (int i = 0; i < PLAYERS; i++) begin(&players[i]);
+    for (int i = 0; i < STEPS / 4; i++) {
+        struct player *player = &players[test_below(&seed, PLAYERS)];
+        assert_int_equal(tp_peak_now(&player->counters), peak);
+        step(player, &seed, 5000);
+        tp_peak_settle(&player->counters);
+        assert_int_equal(tp_account.totals.net, live);
+        assert_int_equal(tp_account.totals.peak_single, peak);
+        assert_int_equal(tp_account.totals.slack, 0);
+        if (i % 1000 == 0) end(player), begin(player);
+    }
+    assert_int_equal(tp_account.totals.peak_estimate, peak);
+    assert_true(tp_account.totals.peak_high <= peak);
+    assert_true(tp_account.totals.peak_ticks > 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -241,6 +275,9 @@ int main(void)
         cmocka_unit_test_setup(
             bounds_of_several_threads_hold_the_truth, forget_everything),
         cmocka_unit_test_setup(bounds_are_close_while_much_is_live, forget_everything),
+        cmocka_unit_test_setup(
+            lone_thread_knows_its_peak_at_any_time, forget_everything),
+        cmocka_unit_test_setup(every_operation_flushes, forget_everything),
     };
     return cmocka_run_group_tests_name("peak", tests, NULL, NULL);
 }
