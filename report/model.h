@@ -107,6 +107,17 @@ struct tp_dump {
     size_t n_ended;
     struct tp_latency_record *latency;
     size_t n_latency;
+    struct tp_sampling_record sampling;
+    struct tp_module_record *modules;
+    size_t n_modules;
+    struct tp_node_record *nodes;
+    size_t n_nodes;
+    struct tp_site_record *sites;
+    size_t n_sites;
+    struct tp_sample_record *samples;
+    size_t n_samples;
+    struct tp_point_record *points;
+    size_t n_points;
     char *exe;      // terminated
     char *command;  // n_command_bytes, the arguments ended by NUL each
     size_t n_command_bytes;
