@@ -229,7 +229,8 @@ static bool consider(struct search *search, int fd, const char *path)
     return false;
 }
 
-static bool consider_path(struct search *search, const char *format, ...)
+static bool __attribute__((format(printf, 2, 3)))
+consider_path(struct search *search, const char *format, ...)
 {
     char path[PATH_MAX];
     va_list arguments;

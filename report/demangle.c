@@ -46,6 +46,7 @@ static void cut(char *out, size_t size)
 static void take_piece(const char *piece, size_t n, void *argument)
 {
     struct text *text = argument;
+    if (!n) return;  // then there may be no piece at all
     size_t room = text->size - 1 - text->used;
     if (n > room) {
         memcpy(text->bytes + text->used, piece, room);

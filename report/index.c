@@ -96,6 +96,14 @@ static uint64_t checksum_of(const unsigned char *bytes, size_t n)
         sum_of(bytes + sizeof(header), n - sizeof(header)) * 3;
 }
 
+bool tp_index_seal(unsigned char *bytes, size_t n)
+{
+    if (n < sizeof(struct header)) return false;
+    uint64_t sum = checksum_of(bytes, n);
+    memcpy(bytes + offsetof(struct header, checksum), &sum, sizeof(sum));
+    return true;
+}
+
 /* The three parts of an index whose extents have been checked. */
 struct parts {
     struct header header;
@@ -344,8 +352,7 @@ static unsigned char *lay_out(const struct tp_names *names,
     }
     if (bytes) {
         fill(bytes, &header, names, &places);
-        header.checksum = checksum_of(bytes, *out_n);
-        memcpy(bytes, &header, sizeof(header));
+        (void)tp_index_seal(bytes, *out_n);
     }
     free(places.slots);
     return bytes;

@@ -221,6 +221,9 @@ bool tp_index_read(struct tp_names *names, struct tp_origin *out_origin,
 bool tp_index_write(struct tp_names *names, const struct tp_origin *origin,
     const char *folder, const struct tp_build_id *id);
 
+/* Sets the checksum of an index; false when the bytes are too few to be one. */
+bool tp_index_seal(unsigned char *bytes, size_t n);
+
 /* Removes what was used longest ago until the folder holds at most `bytes`. */
 void tp_index_prune(const char *folder, uint64_t bytes);
 

@@ -82,25 +82,54 @@ static void a_long_name_is_cut_between_letters(void **state)
     assert_string_equal(text, "tide::pool::...");
 }
 
-/* Each pair doubles the text of the one before: 2^n of it. */
+/* Each pair is made of two of the one before: the last is 2^n times the first. */
+static void explode_cxx(char *name, size_t size, int n)
+{
+    static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    size_t used = (size_t)snprintf(name, size, "_Z1f1PI1aS0_E");
+    for (int i = 1; i <= n; i++)
+        used += (size_t)snprintf(
+            name + used, size - used, "S_IS%c_S%c_E", digits[i], digits[i]);
+}
+
+/* The same of tuples; a reference back is a position less one, in base 62. */
+static void explode_rust(char *name, size_t size, int n)
+{
+    static const char digits[] =
+        "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    size_t used = (size_t)snprintf(name, size, "_RINvC1a1fTllE");
+    size_t last = 8;
+    for (int i = 0; i < n; i++) {
+        char back[8] = { digits[(last - 1) % 62], '\0' };
+        if (last - 1 >= 62) {
+            back[0] = digits[(last - 1) / 62];
+            back[1] = digits[(last - 1) % 62];
+            back[2] = '\0';
+        }
+        last = used - 2;
+        used += (size_t)snprintf(name + used, size - used, "TB%s_B%s_E", back, back);
+    }
+    snprintf(name + used, size - used, "E");
+}
+
 static void a_name_that_explodes_is_cut(void **state)
 {
     (void)state;
-    char name[TP_NAMES_TEXT] = "_Z1fSt4pairI1aS0_E", text[TP_NAMES_TEXT];
-    const char *digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
-    size_t n = strlen(name);
-    for (int i = 2; i < 36; i++)
-        n += (size_t)snprintf(
-            name + n, sizeof(name) - n, "S_IS%c_S%c_E", digits[i], digits[i]);
+    char name[TP_NAMES_TEXT], text[TP_NAMES_TEXT];
+    explode_cxx(name, sizeof(name), 1);
+    check(name, "f(P<a, a>, P<P<a, a>, P<a, a> >)");
+    explode_cxx(name, sizeof(name), 33);
     tp_demangle(text, sizeof(text), name);
-    assert_true(strlen(text) < sizeof(text));
+    assert_int_equal(strlen(text), sizeof(text) - 1);
+    assert_int_equal(strncmp(text, "f(P<a, a>, P<P<", 15), 0);
+    assert_string_equal(text + sizeof(text) - 4, "...");
 
-    // The same in Rust: tuples of two references back each.
-    n = (size_t)snprintf(name, sizeof(name), "_RINvC1a1f");
-    for (int i = 0; i < 40; i++) n += (size_t)snprintf(name + n, sizeof(name) - n, "T");
-    snprintf(name + n, sizeof(name) - n, "hB9_EB8_EB7_EB6_EB5_EB4_EB3_EB2_EB1_EE");
+    explode_rust(name, sizeof(name), 1);
+    check(name, "a::f::<(i32, i32), ((i32, i32), (i32, i32))>");
+    explode_rust(name, sizeof(name), 60);
     tp_demangle(text, sizeof(text), name);
-    assert_true(strlen(text) < sizeof(text));
+    assert_int_equal(strlen(text), sizeof(text) - 1);
+    assert_int_equal(strncmp(text, "a::f::<(i32", 11), 0);
 }
 
 static void deep_names_do_not_use_up_the_stack(void **state)
