@@ -36,17 +36,13 @@
 enum {
     ROUNDS = 40,  // of bringing parts up to what was seen of them
     CHANCE = 4,   // deviations that a difference may have, and grains besides
+    NEAR = 1,     // samples that the strata nearby are worth
+    FADE = 2,     // so much less counts one class further away
 };
 
-struct whole {
-    double sum;
-    double variance;
-    double uncertain;  // sum of the parts with a variance
-};
-
-static struct whole add_up(const struct tp_part *parts, size_t n)
+struct tp_whole tp_estimate_whole(const struct tp_part *parts, size_t n)
 {
-    struct whole whole = { 0 };
+    struct tp_whole whole = { 0 };
     for (size_t i = 0; i < n; i++) {
         whole.sum += parts[i].sum;
         whole.variance += parts[i].variance;
@@ -120,7 +116,7 @@ static void scale_all(struct tp_part *parts, size_t n, double factor)
 
 /* x + v / V * difference, but nobody below what is certain. */
 static void share_out(
-    struct tp_part *parts, size_t n, const struct whole *whole, double difference)
+    struct tp_part *parts, size_t n, const struct tp_whole *whole, double difference)
 {
     double variance = whole->variance;
     for (size_t i = 0; i < n; i++) parts[i].wanted = -1;  // still free to move
@@ -153,7 +149,7 @@ static void share_out(
 }
 
 /* What of a difference may be chance. */
-static double by_chance(const struct whole *whole, double difference)
+static double by_chance(const struct tp_whole *whole, double difference)
 {
     if (!(whole->variance > 0)) return fmin(difference, 0);
     double grain = whole->variance / whole->uncertain;
@@ -163,7 +159,7 @@ static double by_chance(const struct whole *whole, double difference)
 int64_t tp_estimate_calibrate(
     struct tp_part *parts, size_t n, int64_t total, enum tp_calibration how)
 {
-    struct whole whole = add_up(parts, n);
+    struct tp_whole whole = tp_estimate_whole(parts, n);
     int64_t target = total;
     scale_all(parts, n, 0);
     if (total <= 0 || !(whole.sum > 0)) {
@@ -199,30 +195,35 @@ struct count {
     double third;
 };
 
-static struct count with_prior(double sum, double variance, double block, double prior)
+static void add_prior(struct count *count, double samples, double grain)
 {
-    double grain = sum > 0 ? variance / sum : 0;
-    struct count count = {
-        .sum = sum + prior / 2 * grain,
-        .variance = variance + prior / 2 * grain * grain,
-    };
-    count.third = count.variance * (2 * grain + (grain > 0 ? block : 0));
-    return count;
+    count->sum += samples * grain;
+    count->variance += samples * grain * grain;
 }
 
-/* The rest of the stratum, which has the grain of the part when it is empty. */
-static struct count of_rest(const struct whole *whole, const struct tp_part *part)
+/*
+ * The part and the rest, each with its half sample, and with what the strata nearby say:
+ * as much as NEAR samples of this one.
+ */
+static void count_both(const struct tp_part *part, const struct tp_whole *whole,
+    struct count *own, struct count *rest)
 {
-    double sum = whole->sum - part->sum, variance = whole->variance - part->variance;
-    double grain = part->sum > 0 ? part->variance / part->sum : 0;
-    if (sum > 1e-9 * whole->sum && variance > 0)
-        return with_prior(sum, variance, part->block, part->prior);
-    struct count count = {
-        .sum = part->prior / 2 * grain,
-        .variance = part->prior / 2 * grain * grain,
-    };
-    count.third = count.variance * (2 * grain + part->block);
-    return count;
+    double sum = fmax(whole->sum - part->sum, 0);
+    double variance = fmax(whole->variance - part->variance, 0);
+    if (sum <= 1e-9 * whole->sum || variance <= 0) sum = variance = 0;
+    double grain = part->sum > 0 ? part->variance / part->sum : part->grain;
+    double other = sum > 0 ? variance / sum : grain;
+    double common = whole->variance > 0 ? whole->variance / whole->sum : grain;
+    *own = (struct count){ .sum = part->sum, .variance = part->variance };
+    *rest = (struct count){ .sum = sum, .variance = variance };
+    add_prior(own, part->prior / 2, grain);
+    add_prior(rest, part->prior / 2, other);
+    if (part->near >= 0) {
+        add_prior(own, NEAR * part->near, common);
+        add_prior(rest, NEAR * (1 - part->near), common);
+    }
+    own->third = own->variance * (2 * grain + (grain > 0 ? part->block : 0));
+    rest->third = rest->variance * (2 * other + (other > 0 ? part->block : 0));
 }
 
 /* Share of the part in what the two have to give: q and 1 - q of the differences. */
@@ -245,10 +246,10 @@ static struct tp_belief mixed(
 }
 
 static struct tp_belief share_belief(
-    const struct tp_part *part, const struct whole *whole, double total)
+    const struct tp_part *part, const struct tp_whole *whole, double total)
 {
-    struct count own = with_prior(part->sum, part->variance, part->block, part->prior);
-    struct count rest = of_rest(whole, part);
+    struct count own, rest;
+    count_both(part, whole, &own, &rest);
     double sum = own.sum + rest.sum, factor = total / sum, q = own.sum / sum;
     double n = sum * sum / (own.variance + rest.variance);
     struct tp_belief belief = mixed(&own, &rest, q, n);
@@ -259,32 +260,51 @@ static struct tp_belief share_belief(
 }
 
 static struct tp_belief difference_belief(
-    const struct tp_part *part, const struct whole *whole)
+    const struct tp_part *part, const struct tp_whole *whole)
 {
-    struct count own = with_prior(part->sum, part->variance, part->block, part->prior);
-    struct count rest = of_rest(whole, part);
+    struct count own, rest;
+    count_both(part, whole, &own, &rest);
     double q = own.variance / (own.variance + rest.variance);
     double n = whole->uncertain * whole->uncertain / (own.variance + rest.variance);
     struct tp_belief belief = mixed(&own, &rest, q, n);
-    double rest_sum = whole->sum - part->sum;
-    belief.mean = part->wanted + (1 - q) * (own.sum - part->sum) -
-        q * fmax(rest.sum - rest_sum, 0);
+    belief.mean = (double)part->value + (1 - q) * (own.sum - part->sum) -
+        q * fmax(rest.sum - (whole->sum - part->sum), 0);
     return belief;
 }
 
-void tp_estimate_believe(
-    struct tp_part *parts, size_t n, int64_t total, enum tp_calibration how)
+struct tp_belief tp_estimate_believe(const struct tp_part *part,
+    const struct tp_whole *whole, int64_t total, enum tp_calibration how)
 {
-    struct whole whole = add_up(parts, n);
-    for (size_t i = 0; i < n; i++) {
-        struct tp_part *part = &parts[i];
-        part->belief = (struct tp_belief){ .mean = (double)part->value };
-        bool chance = part->variance > 0 && part->sum > 0 && total > 0;
-        if (!chance) continue;
-        part->belief = how == TP_CALIBRATE_SHARES
-            ? share_belief(part, &whole, (double)total)
-            : difference_belief(part, &whole);
+    struct tp_belief sure = { .mean = (double)part->value };
+    bool chance = part->sum > 0 ? part->variance > 0 : part->grain > 0;
+    bool prior = part->sum > 0 || part->prior > 0 || part->near > 0;
+    if (!chance || !prior || total <= 0) return sure;
+    if (how == TP_CALIBRATE_SHARES && (whole->variance > 0 || part->near >= 0))
+        return share_belief(part, whole, (double)total);
+    if (whole->variance > 0) return difference_belief(part, whole);
+    // Nothing of the stratum was sampled, and nothing near: the half sample alone.
+    struct count own, rest;
+    count_both(part, whole, &own, &rest);
+    return (struct tp_belief){ own.sum, own.variance, own.third };
+}
+
+void tp_estimate_near(double out_share[TP_FORMAT_POOL_CLASSES],
+    const double own[TP_FORMAT_POOL_CLASSES], const double all[TP_FORMAT_POOL_CLASSES])
+{
+    double whole[TP_FORMAT_POOL_CLASSES] = { 0 };
+    for (int i = 0; i < TP_FORMAT_POOL_CLASSES; i++) out_share[i] = 0;
+    for (int way = 0; way < 2; way++) {
+        double mine = 0, sum = 0;
+        for (int i = 0; i < TP_FORMAT_POOL_CLASSES; i++) {
+            int at = way ? TP_FORMAT_POOL_CLASSES - 1 - i : i;
+            out_share[at] += mine;
+            whole[at] += sum;
+            mine = (mine + own[at]) / FADE;
+            sum = (sum + all[at]) / FADE;
+        }
     }
+    for (int i = 0; i < TP_FORMAT_POOL_CLASSES; i++)
+        out_share[i] = whole[i] > 0 ? fmin(out_share[i] / whole[i], 1) : -1;
 }
 
 void tp_belief_add(struct tp_belief *to, const struct tp_belief *part, double scale)
