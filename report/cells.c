@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cells.c - what the dump says of each site and size class, made safe to reckon with.
+ */
+#include "report/cells.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const double MOST_SUM = 1e25, MOST_VARIANCE = 1e50;
+
+/* What a file says may be anything; 0 for what is not a number. */
+static double sane(double value, double most)
+{
+    if (!(value > 0)) return 0;
+    return value < most ? value : most;
+}
+
+static bool exact_of(const struct tp_profile *profile)
+{
+    return profile->dump->sampling.mode == TP_SAMPLING_EXACT;
+}
+
+static double less(uint64_t taken, uint64_t freed)
+{
+    return taken > freed ? (double)(taken - freed) : 0;
+}
+
+/*
+ * A variance that was added and taken away may leave a trace of rounding, or nothing
+ * where something is: then it follows from the mean weight.
+ */
+static double variance_of(double variance, double weights, double samples, double size)
+{
+    if (!(samples > 0) || !(weights > samples)) return 0;
+    double w = weights / samples, from_mean = samples * w * (w - 1) * size * size;
+    return variance > from_mean / 1e6 ? variance : from_mean;
+}
+
+static void read_sums(struct tp_sums *out, const struct tp_site_sums *plus,
+    const struct tp_site_sums *minus, bool exact)
+{
+    out->samples = less(plus->samples, minus->samples);
+    out->blocks = less(plus->blocks, minus->blocks) / TP_FORMAT_ONE;
+    out->bytes = less(plus->bytes, minus->bytes);
+    out->block_variance = out->byte_variance = 0;
+    if (exact) return;
+    double blocks = sane(plus->block_variance, MOST_VARIANCE) -
+        sane(minus->block_variance, MOST_VARIANCE);
+    double bytes = sane(plus->byte_variance, MOST_VARIANCE) -
+        sane(minus->byte_variance, MOST_VARIANCE);
+    bool chance = sane(plus->block_variance, MOST_VARIANCE) > 0;
+    if (!chance) return;
+    out->block_variance = variance_of(blocks, out->blocks, out->samples, 1);
+    double size = out->blocks > 0 ? out->bytes / out->blocks : 0;
+    out->byte_variance = variance_of(bytes, out->blocks, out->samples, size);
+    out->block_variance = sane(out->block_variance, MOST_VARIANCE);
+    out->byte_variance = sane(out->byte_variance, MOST_VARIANCE);
+}
+
+double tp_cells_size(const struct tp_profile *profile, uint32_t class)
+{
+    if (class == TP_FORMAT_LARGE) return 1;
+    return (double)profile->classes[class].size_bytes;
+}
+
+bool tp_cells_peak_now(const struct tp_profile *profile)
+{
+    const struct tp_sampling_record *sampling = &profile->dump->sampling;
+    int64_t live = profile->totals.live_bytes;
+    return sampling->peak == 0 || (live > 0 && (uint64_t)live > sampling->peak_bytes);
+}
+
+static void read_peak(const struct tp_profile *profile, struct tp_cell *cell,
+    const struct tp_site_record *record, bool now)
+{
+    double size = tp_cells_size(profile, cell->class);
+    bool large = cell->class == TP_FORMAT_LARGE;
+    double blocks = cell->live.blocks, bytes = cell->live.bytes;
+    double block_variance = cell->live.block_variance;
+    double byte_variance = cell->live.byte_variance;
+    if (!now && record->peak == profile->dump->sampling.peak) {
+        blocks = (double)record->peak_blocks / TP_FORMAT_ONE;
+        bytes = (double)record->peak_bytes;
+        block_variance = sane(record->peak_block_variance, MOST_VARIANCE);
+        byte_variance = sane(record->peak_byte_variance, MOST_VARIANCE);
+    }
+    cell->peak = sane(large ? bytes : blocks * size, MOST_SUM);
+    double variance = large ? byte_variance : block_variance * size * size;
+    cell->peak_variance = exact_of(profile) ? 0 : sane(variance, MOST_VARIANCE);
+}
+
+static bool counts(
+    const struct tp_profile *profile, const struct tp_site_record *record)
+{
+    bool known = record->class == TP_FORMAT_LARGE || record->class < profile->n_classes;
+    return record->used == 1 && known && record->taken.samples > 0;
+}
+
+static int by_site(const void *a, const void *b)
+{
+    const struct tp_cell *x = a, *y = b;
+    if (x->node != y->node) return x->node < y->node ? -1 : 1;
+    if (x->class != y->class) return x->class < y->class ? -1 : 1;
+    return x->row < y->row ? -1 : x->row > y->row;
+}
+
+size_t tp_cells_read(struct tp_cell *cells, const struct tp_profile *profile)
+{
+    static const struct tp_site_sums none;
+    const struct tp_dump *dump = profile->dump;
+    bool now = tp_cells_peak_now(profile), exact = exact_of(profile);
+    size_t n = 0;
+    for (size_t i = 0; i < dump->n_sites; i++) {
+        const struct tp_site_record *record = &dump->sites[i];
+        if (!counts(profile, record)) continue;
+        struct tp_cell *cell = &cells[n++];
+        memset(cell, 0, sizeof(*cell));
+        bool stack = record->node > 0 && record->node < dump->n_nodes;
+        cell->node = stack ? record->node : UINT32_MAX;
+        cell->class = record->class;
+        cell->row = i;
+        cell->temporary = (double)record->temporary_blocks / TP_FORMAT_ONE;
+        read_sums(&cell->taken, &record->taken, &none, exact);
+        read_sums(&cell->live, &record->taken, &record->freed, exact);
+        read_peak(profile, cell, record, now);
+    }
+    if (n) qsort(cells, n, sizeof(cells[0]), by_site);
+    return n;
+}

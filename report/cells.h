@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cells.h - what the dump says of each site and size class, made safe to reckon with.
+ *
+ * Holds always: sums are finite, not negative, and cut to what cannot overflow when a
+ * few of them are multiplied; in exact mode all variances are 0.
+ *
+ * Knows nothing of: estimates.
+ */
+#ifndef TP_REPORT_CELLS_H
+#define TP_REPORT_CELLS_H
+
+#include "report/model.h"
+
+struct tp_sums {
+    double samples;
+    double blocks;
+    double bytes;  // of large blocks
+    double block_variance;
+    double byte_variance;
+};
+
+struct tp_cell {
+    uint32_t node;   // UINT32_MAX: no stack, so that it stands last
+    uint32_t class;  // of the profile, or TP_FORMAT_LARGE
+    size_t row;      // of the dump
+    size_t site;     // for sites.c
+    struct tp_sums taken;
+    struct tp_sums live;
+    double peak;  // bytes
+    double peak_variance;
+    double temporary;  // blocks
+    int64_t value[4];  // for sites.c
+};
+
+/*
+ * Fills `cells`, which have room for all site records of the dump, in order of nodes
+ * and classes, and returns how many there are.
+ */
+size_t tp_cells_read(struct tp_cell *cells, const struct tp_profile *profile);
+
+/* True when the present is the highest peak that the sites know of. */
+bool tp_cells_peak_now(const struct tp_profile *profile);
+
+/* Bytes of the blocks of a class; 1 for large ones, whose sums are bytes. */
+double tp_cells_size(const struct tp_profile *profile, uint32_t class);
+
+#endif

@@ -1,0 +1,515 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sites.c - the figures of each call stack, out of the sums of stacks and classes.
+ *
+ * Idea: every (site, class) is a cell. The cells of one class are a stratum, whose
+ * sum the counters know; estimate.c gives each its part of it. That is done twice:
+ * first for the values, which tell how a site's half sample is spread over its classes,
+ * then for the beliefs, which add up to the site's intervals.
+ *
+ * The peak has no counters for each class: all cells are one stratum, and where the
+ * peak is now its figures are those of the live bytes.
+ *
+ * Holds always: whatever the dump says, sums of figures are exact. Sums of weights are
+ * doubles, cut to what cannot overflow when it is multiplied.
+ */
+#include "report/sites.h"
+
+#include "report/cells.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum figure {
+    ALLOCATIONS,
+    ALLOCATED_BYTES,
+    LIVE_BLOCKS,
+    LIVE_BYTES,
+    COUNTED,  // the figures above, of which the counters know every class
+    PEAK_BYTES = COUNTED,
+    TEMPORARY,
+    FIGURES,
+};
+
+struct tally {  // of one site
+    struct tp_belief belief[FIGURES];
+    double least[FIGURES];
+    double most[FIGURES];
+    double value[FIGURES];  // for shares; the exact ones stand in the site
+};
+
+struct build {
+    const struct tp_profile *profile;
+    const struct tp_dump *dump;
+    struct tp_sites *out;
+    bool exact;
+    struct tp_cell *cells;
+    size_t n_cells;
+    struct tally *tallies;                     // one a site
+    struct tp_part *parts;                     // room for all cells
+    size_t *stratum;                           // cells of the parts
+    uint32_t *site_of_row;                     // UINT32_MAX: none
+    size_t unsampled;                          // index of that site
+    int64_t rest[TP_FORMAT_CLASSES][COUNTED];  // what that site has of each class
+    int64_t total[TP_FORMAT_CLASSES][COUNTED];
+    struct tp_whole whole[TP_FORMAT_CLASSES][COUNTED];  // of the sums of weights
+    double samples[2][TP_FORMAT_POOL_CLASSES];          // taken, live: near_samples()
+};
+
+/* ---- sites ------------------------------------------------------------------------- */
+
+static uint64_t sum_or_most(uint64_t a, uint64_t b)
+{
+    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
+
+static int64_t live_requested(const struct tp_site_record *record)
+{
+    uint64_t plus = record->taken.requested_bytes,
+             minus = record->freed.requested_bytes;
+    uint64_t live = plus > minus ? plus - minus : 0;
+    return live < INT64_MAX ? (int64_t)live : INT64_MAX;
+}
+
+static void number_sites(struct build *build)
+{
+    struct tp_sites *out = build->out;
+    for (size_t i = 0; i < build->n_cells; i++) {
+        struct tp_cell *cell = &build->cells[i];
+        const struct tp_site_record *record = &build->dump->sites[cell->row];
+        bool fresh = i == 0 || cell->node != cell[-1].node;
+        struct tp_site *site = &out->sites[fresh ? out->n_sites++ : out->n_sites - 1];
+        if (fresh) {
+            bool stack = cell->node != UINT32_MAX;
+            site->kind = stack ? TP_SITE_STACK : TP_SITE_NO_STACK;
+            site->node = stack ? cell->node : 0;
+            site->end = record->end < TP_STACK_ENDS ? (enum tp_stack_end)record->end
+                                                    : TP_STACK_NONE;
+        }
+        cell->site = out->n_sites - 1;
+        build->site_of_row[cell->row] = (uint32_t)cell->site;
+        site->samples = sum_or_most(site->samples, record->taken.samples);
+    }
+    build->unsampled = out->n_sites;
+    out->sites[build->unsampled].kind = TP_SITE_UNSAMPLED;
+}
+
+static struct tp_estimate *figure_of(struct tp_site *site, enum figure figure)
+{
+    struct tp_estimate *const figures[FIGURES] = {
+        [ALLOCATIONS] = &site->allocations,
+        [ALLOCATED_BYTES] = &site->allocated_bytes,
+        [LIVE_BLOCKS] = &site->live_blocks,
+        [LIVE_BYTES] = &site->live_bytes,
+        [PEAK_BYTES] = &site->peak_bytes,
+        [TEMPORARY] = &site->temporary_blocks,
+    };
+    return figures[figure];
+}
+
+/* ---- strata ------------------------------------------------------------------------ */
+
+/* One size class, or all large blocks, and the figures that one set of weights gives. */
+struct stratum {
+    uint32_t class;
+    bool live;           // else all that were taken
+    bool bytes;          // weighed in bytes: large blocks
+    enum figure figure;  // that is calibrated
+    int64_t total;       // of it
+    int64_t rest;        // of that, what no cell can be charged with
+    size_t n;            // cells
+};
+
+static struct tp_part part_of(const struct tp_cell *cell, bool live, bool bytes)
+{
+    const struct tp_sums *sums = live ? &cell->live : &cell->taken;
+    const struct tp_sums *all = &cell->taken;
+    double size = all->blocks > 0 ? all->bytes / all->blocks : 0;
+    double weights = bytes ? all->bytes : all->blocks;
+    double chance = bytes ? all->byte_variance : all->block_variance;
+    // Heavier blocks are the smaller ones: their mean is below that of the samples.
+    return (struct tp_part){
+        .sum = bytes ? sums->bytes : sums->blocks,
+        .variance = bytes ? sums->byte_variance : sums->block_variance,
+        .block = bytes ? size : 1,
+        .grain = weights > 0 ? chance / weights : 0,
+        .certain = bytes ? sums->samples * size : sums->samples,
+        .near = -1,
+    };
+}
+
+static void collect(struct build *build, struct stratum *stratum)
+{
+    stratum->n = 0;
+    for (size_t i = 0; i < build->n_cells; i++) {
+        const struct tp_cell *cell = &build->cells[i];
+        if (cell->class != stratum->class) continue;
+        build->parts[stratum->n] = part_of(cell, stratum->live, stratum->bytes);
+        build->stratum[stratum->n++] = i;
+    }
+}
+
+static enum tp_calibration way_of(uint32_t class)
+{
+    return class == TP_FORMAT_LARGE ? TP_CALIBRATE_DIFFERENCE : TP_CALIBRATE_SHARES;
+}
+
+/* Puts a rest into the site that has no stack. */
+static void add_rest(struct build *build, enum figure figure, int64_t rest,
+    int64_t scale, double variance)
+{
+    if (rest == 0) return;
+    struct tally *tally = &build->tallies[build->unsampled];
+    struct tp_belief belief = { .mean = (double)rest, .variance = variance };
+    figure_of(&build->out->sites[build->unsampled], figure)->value += rest * scale;
+    tp_belief_add(&tally->belief[figure], &belief, (double)scale);
+    tally->most[figure] = (double)INT64_MAX;
+}
+
+static void add_values(struct build *build, const struct stratum *stratum,
+    enum figure figure, int64_t size)
+{
+    double variance = 0;
+    for (size_t i = 0; i < stratum->n; i++) {
+        struct tp_cell *cell = &build->cells[build->stratum[i]];
+        cell->value[figure] = build->parts[i].value * size;
+        build->tallies[cell->site].value[figure] += (double)cell->value[figure];
+        figure_of(&build->out->sites[cell->site], figure)->value += cell->value[figure];
+        variance += build->parts[i].variance;
+    }
+    build->rest[stratum->class][figure] = stratum->rest * size;
+    add_rest(build, figure, stratum->rest, size, variance);
+}
+
+/* Blocks that were temporary are a part of those taken, and scaled like them. */
+static void add_temporary(struct tally *tally, const struct tp_cell *cell)
+{
+    double taken = cell->taken.blocks;
+    double temporary = fmin(cell->temporary, taken);
+    if (!(temporary > 0)) return;
+    double factor = (double)cell->value[ALLOCATIONS] / taken;
+    double grain = factor * cell->taken.block_variance / taken;
+    double value = factor * temporary;
+    double variance = value * grain + grain * grain / 2;
+    struct tp_belief belief = {
+        .mean = value + grain / 2,
+        .variance = variance,
+        .third = variance * (2 * grain + (grain > 0)),
+    };
+    tp_belief_add(&tally->belief[TEMPORARY], &belief, 1);
+    tally->value[TEMPORARY] += value;
+    tally->most[TEMPORARY] += (double)cell->value[ALLOCATIONS];
+}
+
+/* Works out one stratum; what it gives is also bytes where all blocks have one size. */
+static void settle(struct build *build, struct stratum *stratum, int64_t size)
+{
+    collect(build, stratum);
+    stratum->rest = tp_estimate_calibrate(
+        build->parts, stratum->n, stratum->total, way_of(stratum->class));
+    struct tp_whole whole = tp_estimate_whole(build->parts, stratum->n);
+    for (int i = 0; i <= (size > 0); i++) {
+        enum figure figure = (enum figure)((int)stratum->figure + i);
+        build->whole[stratum->class][figure] = whole;
+        build->total[stratum->class][figure] = stratum->total;
+        add_values(build, stratum, figure, i ? size : 1);
+    }
+}
+
+static void settle_class(
+    struct build *build, const struct tp_class *class, uint32_t index)
+{
+    for (int live = 0; live < 2; live++) {
+        struct stratum stratum = {
+            .class = index,
+            .live = live != 0,
+            .figure = live ? LIVE_BLOCKS : ALLOCATIONS,
+            .total = live ? class->live_blocks : (int64_t) class->allocations,
+        };
+        bool large = index == TP_FORMAT_LARGE;
+        settle(build, &stratum, large ? 0 : (int64_t) class->size_bytes);
+        if (!large) continue;
+        stratum.bytes = true;
+        stratum.figure = live ? LIVE_BYTES : ALLOCATED_BYTES;
+        stratum.total = live ? class->live_bytes : (int64_t) class->allocated_bytes;
+        settle(build, &stratum, 0);
+    }
+}
+
+/* ---- beliefs ----------------------------------------------------------------------- */
+
+/* Where blocks are alive says most of where others are; where they were taken, a bit. */
+static double near_samples(const struct tp_cell *cell, bool live)
+{
+    return live ? cell->live.samples + cell->taken.samples / 8 : cell->taken.samples;
+}
+
+static void believe(struct build *build, size_t site, uint32_t class,
+    enum figure figure, const struct tp_part *part)
+{
+    struct tally *tally = &build->tallies[site];
+    int64_t total = build->total[class][figure];
+    bool bytes = figure == LIVE_BYTES || figure == ALLOCATED_BYTES;
+    double size = bytes ? tp_cells_size(build->profile, class) : 1;
+    struct tp_belief belief =
+        tp_estimate_believe(part, &build->whole[class][figure], total, way_of(class));
+    tp_belief_add(&tally->belief[figure], &belief, size);
+    tally->least[figure] += part->certain * size;
+    tally->most[figure] += (double)(total > 0 ? total : 0) * size;
+}
+
+/* The cell is NULL in a class of which the site has no sample. */
+static void believe_class(struct build *build, size_t site, uint32_t class,
+    const struct tp_cell *cell, double near[2][TP_FORMAT_POOL_CLASSES])
+{
+    struct tally *tally = &build->tallies[site];
+    bool large = class == TP_FORMAT_LARGE;
+    for (int i = 0; i < COUNTED; i++) {
+        enum figure figure = (enum figure)i;
+        bool live = figure == LIVE_BLOCKS || figure == LIVE_BYTES;
+        bool bytes = figure == LIVE_BYTES || figure == ALLOCATED_BYTES;
+        struct tp_part part = { .grain = 1, .block = 1 };
+        if (cell) {
+            part = part_of(cell, live, bytes && large);
+            // The half sample of live blocks is spread like that of all taken.
+            enum figure taken = bytes ? ALLOCATED_BYTES : ALLOCATIONS;
+            double whole = tally->value[taken];
+            if (whole > 0) part.prior = (double)cell->value[taken] / whole;
+            part.value = cell->value[bytes && !large ? i - 1 : i];
+        }
+        part.near = large ? -1 : near[live][class];
+        if (cell || part.near > 1e-6) believe(build, site, class, figure, &part);
+    }
+    if (cell) add_temporary(tally, cell);
+}
+
+/* The site of `n` cells, which follow each other. */
+static void believe_site(struct build *build, const struct tp_cell *cells, size_t n)
+{
+    double own[2][TP_FORMAT_POOL_CLASSES] = { 0 }, near[2][TP_FORMAT_POOL_CLASSES];
+    bool sampled[TP_FORMAT_CLASSES] = { false };
+    for (size_t i = 0; i < n; i++) {
+        uint32_t class = cells[i].class;
+        sampled[class] = true;
+        if (class == TP_FORMAT_LARGE) continue;
+        own[0][class] += near_samples(&cells[i], false);
+        own[1][class] += near_samples(&cells[i], true);
+    }
+    for (int live = 0; live < 2; live++)
+        tp_estimate_near(near[live], own[live], build->samples[live]);
+    // A file may name a class of a site twice: each is a cell.
+    for (size_t i = 0; i < n; i++)
+        believe_class(build, cells[i].site, cells[i].class, &cells[i], near);
+    for (uint32_t class = 0; class < TP_FORMAT_POOL_CLASSES; class ++)
+        if (!sampled[class]) believe_class(build, cells[0].site, class, NULL, near);
+}
+
+static void believe_all(struct build *build)
+{
+    const struct tp_cell *cells = build->cells;
+    for (size_t i = 0; i < build->n_cells; i++) {
+        if (cells[i].class == TP_FORMAT_LARGE) continue;
+        build->samples[0][cells[i].class] += near_samples(&cells[i], false);
+        build->samples[1][cells[i].class] += near_samples(&cells[i], true);
+    }
+    for (size_t begin = 0, end; begin < build->n_cells; begin = end) {
+        end = begin;
+        while (end < build->n_cells && cells[end].site == cells[begin].site) end++;
+        if (!build->exact) believe_site(build, &cells[begin], end - begin);
+        for (size_t i = begin; build->exact && i < end; i++)
+            add_temporary(&build->tallies[cells[i].site], &cells[i]);
+    }
+}
+
+/* ---- the peak ---------------------------------------------------------------------- */
+
+/*
+ * The sites' moment may be one a little below the highest, which the record tells: then
+ * all are raised by the same factor. Exact figures stay what they are.
+ */
+static double peak_factor(const struct build *build)
+{
+    double moment = (double)build->dump->sampling.peak_bytes;
+    double peak = (double)build->profile->totals.peak_bytes;
+    bool near = moment > 0.9 * peak && moment < 1.1 * peak;
+    return build->exact || tp_cells_peak_now(build->profile) || !near ? 1
+                                                                      : peak / moment;
+}
+
+static void settle_peak(struct build *build)
+{
+    size_t n = build->out->n_sites;
+    double factor = peak_factor(build);
+    memset(build->parts, 0, n * sizeof(build->parts[0]));
+    for (size_t i = 0; i < build->n_cells; i++) {
+        const struct tp_cell *cell = &build->cells[i];
+        struct tp_part *part = &build->parts[cell->site];
+        bool large = cell->class == TP_FORMAT_LARGE;
+        double size = tp_cells_size(build->profile, cell->class);
+        double blocks = cell->taken.blocks;
+        if (large) size = blocks > 0 ? cell->taken.bytes / blocks : 0;
+        part->sum += cell->peak * factor;
+        part->variance += cell->peak_variance * factor * factor;
+        part->block += size * cell->peak * factor;
+        part->grain += cell->taken.block_variance * size * size;
+        part->prior = 1;
+        part->near = -1;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const struct tp_site *site = &build->out->sites[i];
+        struct tp_part *part = &build->parts[i];
+        if (part->sum > 0) part->block /= part->sum;
+        double taken = (double)site->allocated_bytes.value;
+        part->grain = taken > 0 ? part->grain / taken : 0;
+    }
+    int64_t total = build->profile->totals.peak_bytes;
+    int64_t rest =
+        tp_estimate_calibrate(build->parts, n, total, TP_CALIBRATE_DIFFERENCE);
+    struct tp_whole whole = tp_estimate_whole(build->parts, n);
+    for (size_t i = 0; i < n; i++) {
+        struct tally *tally = &build->tallies[i];
+        build->out->sites[i].peak_bytes.value = build->parts[i].value;
+        struct tp_belief belief = tp_estimate_believe(
+            &build->parts[i], &whole, total - rest, TP_CALIBRATE_DIFFERENCE);
+        tp_belief_add(&tally->belief[PEAK_BYTES], &belief, 1);
+        tally->most[PEAK_BYTES] = (double)total;
+    }
+    add_rest(build, PEAK_BYTES, rest, 1, whole.variance);
+}
+
+/* ---- the end ----------------------------------------------------------------------- */
+
+static void finish(struct build *build)
+{
+    bool now = tp_cells_peak_now(build->profile) &&
+        build->profile->totals.peak_bytes == build->profile->totals.live_bytes;
+    if (!now) settle_peak(build);
+    for (size_t i = 0; i <= build->unsampled; i++) {
+        struct tp_site *site = &build->out->sites[i];
+        const struct tally *tally = &build->tallies[i];
+        double temporary = fmin(tally->value[TEMPORARY], (double)INT64_MAX / 2);
+        site->temporary_blocks.value = (int64_t)(temporary + 0.5);
+        for (int f = 0; f < FIGURES; f++) {
+            struct tp_estimate *figure = figure_of(site, f);
+            double least = fmin(tally->least[f], (double)figure->value);
+            *figure =
+                tp_estimate_of(&tally->belief[f], figure->value, least, tally->most[f]);
+        }
+        if (now) site->peak_bytes = site->live_bytes;
+    }
+    const struct tp_site *last = &build->out->sites[build->unsampled];
+    bool any = last->allocations.value || last->allocated_bytes.value ||
+        last->live_blocks.value || last->live_bytes.value || last->peak_bytes.value;
+    build->out->n_sites = build->unsampled + any;
+}
+
+static void add_requested(struct build *build)
+{
+    struct tp_sites *out = build->out;
+    if (!build->exact) return;
+    for (size_t i = 0; i < build->n_cells; i++) {
+        struct tp_site *site = &out->sites[build->cells[i].site];
+        int64_t live = live_requested(&build->dump->sites[build->cells[i].row]);
+        int64_t *sum = &site->live_requested_bytes;
+        if (__builtin_add_overflow(*sum, live, sum)) *sum = INT64_MAX;
+    }
+    for (size_t i = 0; i < build->unsampled; i++) {
+        struct tp_site *site = &out->sites[i];
+        // Nobody asks for more than he gets.
+        if (site->live_requested_bytes > site->live_bytes.value)
+            site->live_requested_bytes = site->live_bytes.value;
+        out->live_requested_bytes += site->live_requested_bytes;
+    }
+}
+
+static void list_classes(struct build *build)
+{
+    struct tp_sites *out = build->out;
+    for (size_t i = 0; i < build->n_cells; i++) {
+        const struct tp_cell *cell = &build->cells[i];
+        out->classes[out->n_classes++] = (struct tp_site_class){
+            .site = cell->site,
+            .class = cell->class,
+            .samples = (uint64_t)fmin(cell->taken.samples, 1e18),
+            .allocations = cell->value[ALLOCATIONS],
+            .allocated_bytes = cell->value[ALLOCATED_BYTES],
+            .live_blocks = cell->value[LIVE_BLOCKS],
+            .live_bytes = cell->value[LIVE_BYTES],
+        };
+    }
+    for (uint32_t i = 0; i < TP_FORMAT_CLASSES; i++) {
+        const int64_t *rest = build->rest[i];
+        if (!rest[ALLOCATIONS] && !rest[ALLOCATED_BYTES] && !rest[LIVE_BLOCKS] &&
+            !rest[LIVE_BYTES])
+            continue;
+        out->classes[out->n_classes++] = (struct tp_site_class){
+            .site = build->unsampled,
+            .class = i,
+            .allocations = rest[ALLOCATIONS],
+            .allocated_bytes = rest[ALLOCATED_BYTES],
+            .live_blocks = rest[LIVE_BLOCKS],
+            .live_bytes = rest[LIVE_BYTES],
+        };
+    }
+}
+
+static bool make_room(struct build *build)
+{
+    size_t n = build->dump->n_sites + 1;
+    build->cells = calloc(n, sizeof(build->cells[0]));
+    build->tallies = calloc(n, sizeof(build->tallies[0]));
+    build->parts = calloc(n, sizeof(build->parts[0]));
+    build->stratum = calloc(n, sizeof(build->stratum[0]));
+    build->site_of_row = calloc(n, sizeof(build->site_of_row[0]));
+    build->out->sites = calloc(n, sizeof(build->out->sites[0]));
+    build->out->classes = calloc(n + TP_FORMAT_CLASSES, sizeof(build->out->classes[0]));
+    return build->cells && build->tallies && build->parts && build->stratum &&
+        build->site_of_row && build->out->sites && build->out->classes;
+}
+
+static void build_all(struct build *build)
+{
+    build->n_cells = tp_cells_read(build->cells, build->profile);
+    for (size_t i = 0; i < build->dump->n_sites; i++)
+        build->site_of_row[i] = UINT32_MAX;
+    number_sites(build);
+    for (size_t i = 0; i < build->profile->n_classes; i++)
+        settle_class(build, &build->profile->classes[i], (uint32_t)i);
+    settle_class(build, &build->profile->large, TP_FORMAT_LARGE);
+    believe_all(build);
+    finish(build);
+    add_requested(build);
+    list_classes(build);
+}
+
+bool tp_sites_build(struct tp_sites *out_sites, const struct tp_profile *profile,
+    const char *name, struct tp_error *error)
+{
+    const struct tp_dump *dump = profile->dump;
+    uint32_t mode = dump->sampling.mode;
+    memset(out_sites, 0, sizeof(*out_sites));
+    if (mode != TP_SAMPLING_SAMPLED && mode != TP_SAMPLING_EXACT) return true;
+    out_sites->mode = (enum tp_sampling_mode)mode;
+
+    struct build build = { .profile = profile, .dump = dump, .out = out_sites };
+    build.exact = mode == TP_SAMPLING_EXACT;
+    bool good = dump->n_sites < UINT32_MAX && make_room(&build);
+    if (good) build_all(&build);
+    good = good && tp_ages_build(out_sites, dump, build.site_of_row);
+    free(build.cells);
+    free(build.tallies);
+    free(build.parts);
+    free(build.stratum);
+    free(build.site_of_row);
+    if (good) return true;
+    tp_sites_fini(out_sites);
+    return tp_error_set(error, "cannot read %s: out of memory", name);
+}
+
+void tp_sites_fini(struct tp_sites *sites)
+{
+    free(sites->sites);
+    free(sites->classes);
+    memset(sites, 0, sizeof(*sites));
+}
