@@ -107,6 +107,17 @@ struct tp_dump {
     size_t n_ended;
     struct tp_latency_record *latency;
     size_t n_latency;
+    struct tp_sampling_record sampling;
+    struct tp_module_record *modules;
+    size_t n_modules;
+    struct tp_node_record *nodes;
+    size_t n_nodes;
+    struct tp_site_record *sites;
+    size_t n_sites;
+    struct tp_sample_record *samples;
+    size_t n_samples;
+    struct tp_point_record *points;
+    size_t n_points;
     char *exe;      // terminated
     char *command;  // n_command_bytes, the arguments ended by NUL each
     size_t n_command_bytes;
@@ -350,6 +361,8 @@ struct tp_tree {
 
 /* ---- inputs.c: from names to figures ----------------------------------------- */
 
+struct tp_view;
+
 /* One recording or several, and the profiles of all their dumps. */
 struct tp_report {
     struct tp_recording *recordings;
@@ -358,6 +371,7 @@ struct tp_report {
     size_t n_profiles;
     struct tp_tree tree;
     char note[512];  // what the reader should know of the input; empty: nothing
+    const struct tp_view *view;  // how to show it; NULL: an overview of all
 };
 
 /*
