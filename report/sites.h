@@ -2,8 +2,9 @@
 /*
  * sites.h - who allocates: from samples to sites with names and error bars.
  *
- *     dump --estimate.c--> sites with figures     dump --symbols.c--> names of addresses
- *              `------------------ sites.c ------------------'
+ *     dump --sites.c--> sites with figures     dump --symbols.c--> names of addresses
+ *                 |
+ *            estimate.c  from weights to figures and intervals
  *
  * Idea: a site is a call stack. The live file knows sums of weights for each stack and
  * size class; the exact counters know what they must add up to. So weights are scaled
@@ -66,13 +67,70 @@ bool tp_symbols_resolve(struct tp_symbols *symbols, const struct tp_dump *dump,
 const struct tp_symbol *tp_symbols_at(const struct tp_symbols *symbols,
     const struct tp_dump *dump, uint32_t node, size_t *out_n);
 
-/* ---- estimate.c: figures with intervals ------------------------------------------- */
+/* ---- estimate.c and quantile.c: figures with intervals ----------------------------- */
 
 struct tp_estimate {
     int64_t value;
     int64_t low;  // 95 % interval; both are `value` where nothing was left to chance
     int64_t high;
 };
+
+/* What is believed of a figure: the first three cumulants of its distribution. */
+struct tp_belief {
+    double mean;
+    double variance;
+    double third;  // its third central moment
+};
+
+/*
+ * What one site has of one stratum: of the blocks of one kind whose sum over all sites
+ * is counted exactly. The upper half is given, the lower half worked out.
+ */
+struct tp_part {
+    double sum;       // of weights, in the unit of the stratum
+    double variance;  // of that sum; 0: nothing was left to chance
+    double block;     // one block, in that unit
+    double certain;   // at least this was seen
+    double prior;     // 0 .. 1: share of the site's half sample, see estimate.c
+    int64_t value;    // its part of the exact sum; not negative
+    double wanted;    // `value` before it was made whole
+    struct tp_belief belief;
+};
+
+enum tp_calibration {
+    TP_CALIBRATE_SHARES,      // all are scaled alike: blocks of one size
+    TP_CALIBRATE_DIFFERENCE,  // who is uncertain takes the difference
+};
+
+/*
+ * Gives the parts values that add up to `total`, less what no part can be charged with,
+ * which is returned: what is missing where nothing was left to chance, or cannot be
+ * chance any more; all of it when it is negative or there is no part.
+ */
+int64_t tp_estimate_calibrate(
+    struct tp_part *parts, size_t n, int64_t total, enum tp_calibration how);
+
+/* Fills `belief` of all parts; after tp_estimate_calibrate(), with `prior` set. */
+void tp_estimate_believe(
+    struct tp_part *parts, size_t n, int64_t total, enum tp_calibration how);
+
+/* The belief in a sum of independent figures; `scale` is one of the added. */
+void tp_belief_add(struct tp_belief *to, const struct tp_belief *part, double scale);
+
+/* The interval of a belief, kept within least .. most and around `value`. */
+struct tp_estimate tp_estimate_of(
+    const struct tp_belief *belief, int64_t value, double least, double most);
+
+/*
+ * The x below which a gamma distribution of that shape (and scale 1) has the share `p`.
+ * Needs: shape > 0, 0 < p < 1.
+ */
+double tp_gamma_quantile(double shape, double p);
+
+/* The same of a distribution with these cumulants (Pearson's type III). */
+double tp_belief_quantile(const struct tp_belief *belief, double p);
+
+/* ---- sites.c: figures of sites ------------------------------------------------------ */
 
 enum tp_site_kind {
     TP_SITE_STACK,      // a call stack
@@ -95,24 +153,50 @@ struct tp_site {
     // Of the live samples of this site, from their birth until the dump was made:
     uint64_t live_samples;
     uint64_t age_ns_least;
-    uint64_t age_ns_median;
+    uint64_t age_ns_median;  // by the weights of the samples
     uint64_t age_ns_most;
+};
+
+/*
+ * What a site has of a size class. Over all sites these add up exactly to the class;
+ * over all classes, to the site.
+ */
+struct tp_site_class {
+    size_t site;     // its index
+    uint32_t class;  // of the profile, or TP_FORMAT_LARGE
+    uint64_t samples;
+    int64_t allocations;
+    int64_t allocated_bytes;
+    int64_t live_blocks;
+    int64_t live_bytes;
 };
 
 struct tp_sites {
     struct tp_site *sites;  // one a stack, in order of their nodes; the others last
     size_t n_sites;
+    struct tp_site_class *classes;  // in order of the sites, then of the classes
+    size_t n_classes;
     enum tp_sampling_mode mode;
     int64_t live_requested_bytes;  // in exact mode, of all
 };
 
 /*
- * Works out the sites of a profile. Fails: without memory, or when the figures cannot
- * be true.
+ * Works out the sites of a profile; none when sampling was off. Fails: without memory.
+ * Figures that cannot be true are no failure: what no site can be charged with is in
+ * the site of kind UNSAMPLED, and there alone a figure may be negative.
  */
 bool tp_sites_build(struct tp_sites *out_sites, const struct tp_profile *profile,
     const char *name, struct tp_error *error);
 
 void tp_sites_fini(struct tp_sites *sites);
+
+/* ---- ages.c ------------------------------------------------------------------------- */
+
+/*
+ * Fills the ages of all sites; `site_of_row` gives the index of the site of each of the
+ * dump's site records, or UINT32_MAX. Fails: without memory.
+ */
+bool tp_ages_build(
+    struct tp_sites *sites, const struct tp_dump *dump, const uint32_t *site_of_row);
 
 #endif

@@ -2,8 +2,9 @@
 /*
  * profile.h - who allocates: from a sample to the sums of its site.
  *
- *     pool --host.h--> sample.c   is it due? its weight, the next distance
+ *     pool --host.h--> sample.c   a sampled block, or one of exact mode
  *                        |
+ *                      poisson.c  its weight, the distance to the next one
  *                      stack.h    the call stack
  *                        |
  *                      sites.c    stack -> node, node and class -> site; sums, peak
@@ -77,8 +78,6 @@ struct tp_table *tp_table_next(struct tp_table *before);
 /* The record of how samples are taken; in the live file, one of its kind. */
 extern struct tp_sampling_record *const tp_sampling;
 
-/* ---- sites.c ---- */
-
 /* The weight of a sampled block, and what it stands for. */
 struct tp_weight {
     uint64_t blocks;        // w * TP_FORMAT_ONE
@@ -87,6 +86,54 @@ struct tp_weight {
     double block_variance;  // w (w - 1); 0 in exact mode, and then not added
     double byte_variance;   // usable^2 w (w - 1); 0 for pool classes
 };
+
+/* ---- poisson.c ---- */
+
+/*
+ * A heap begins to count: `base` is the mean distance that the user asked for (0: never,
+ * 1: every block). Seeds the sampler if it is not yet: differently for every heap, thread
+ * and process. A block is the sample when it brings the bytes allocated since above
+ * `to_sample`; the bytes of that block do not count for the next one.
+ * Context: any.
+ */
+void tp_poisson_arm(struct tp_sampler *sampler, uint64_t base);
+
+/*
+ * A sample was taken: adapts the interval, and draws the next distance. With less than
+ * 1 ms since the sample before it doubles, up to 32 * base; with more than 10 ms it is
+ * halved, down to base / 8. `now_ticks` is the cycle counter.
+ */
+void tp_poisson_next(struct tp_sampler *sampler, uint64_t base, uint64_t now_ticks,
+    uint64_t ticks_per_ms);
+
+/* True with the chance that a block of `bytes` has; independent of all distances. */
+bool tp_poisson_hits(struct tp_sampler *sampler, uint64_t interval, size_t bytes);
+
+/*
+ * What a sample stands for that was taken with `interval` in force. The same arguments
+ * always give the same weight: it can be worked out again when the block is freed.
+ */
+struct tp_weight tp_poisson_weight(
+    uint64_t interval, size_t bytes, size_t requested, bool large);
+
+/* The same in exact mode: each block stands for itself, without variance. */
+struct tp_weight tp_weight_one(size_t bytes, size_t requested, bool large);
+
+/* In a forked child: its samplers go ways of their own. */
+void tp_poisson_forked(void);
+
+/*
+ * Around arithmetic with doubles in the program's time: it may have unmasked traps, and
+ * may look at the flags. The functions above do it themselves. Where the processor's
+ * state is not known to us, nothing happens.
+ */
+struct tp_floats {
+    uint64_t state;
+};
+struct tp_floats tp_floats_hold(void);
+void tp_floats_return(struct tp_floats held);
+
+/* ---- sites.c ---- */
 
 /* The node of a stack; 0: not even its outermost frame has room. */
 uint32_t tp_site_node(const struct tp_stack *stack, struct tp_stack_memory *memory);

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * estimate.c - from weights to figures that add up, and what is believed of them.
+ *
+ * Figures. The weights of a stratum (one size class, or all large blocks) estimate a
+ * sum that the counters know exactly, so they are brought to it (calibration; Deville
+ * and Saerndal 1992):
+ *   - blocks of one size: all weights are scaled alike (post-stratification), which
+ *     leaves only the shares to chance;
+ *   - blocks of many sizes: the difference goes to the parts in proportion to their
+ *     variance, x + v / V (N - X). Who is certain does not move, nobody falls below
+ *     what was seen of him. A difference that cannot be chance is charged to nobody.
+ * What is left of rounding down goes to the largest remainders: sums are exact.
+ *
+ * Beliefs. A part with k samples of about the weight g is Poisson: what it says of the
+ * true figure is a gamma distribution of shape k + 1/2 (Jeffreys' prior: half a sample).
+ * The rest of the stratum is one, too, and the share of the two a beta distribution;
+ * its first three moments are used, in which k, n and g only occur as sums of weights
+ * and variances:
+ *     g = v / x   the grain;  k = x / g = x^2 / v   (effective) samples
+ *     x+ = x + g / 2,  v+ = v + g^2 / 2   with the half sample
+ *     third moment of x+ = v+ (2 g + one block)
+ * A site in many strata has half a sample all in all: each gets the share `prior`.
+ * Cumulants of independent strata add; quantile.c turns the three into an interval.
+ *
+ * Why Jeffreys: Garwood's exact interval covers 97-99 % where samples are few.
+ * tests/unit/report/test_mixtures.c has the numbers for this one.
+ *
+ * Knows nothing of: sites, classes, dumps.
+ */
+#include "report/sites.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum {
+    ROUNDS = 40,  // of bringing parts up to what was seen of them
+    CHANCE = 4,   // deviations that a difference may have, and grains besides
+};
+
+struct whole {
+    double sum;
+    double variance;
+    double uncertain;  // sum of the parts with a variance
+};
+
+static struct whole add_up(const struct tp_part *parts, size_t n)
+{
+    struct whole whole = { 0 };
+    for (size_t i = 0; i < n; i++) {
+        whole.sum += parts[i].sum;
+        whole.variance += parts[i].variance;
+        if (parts[i].variance > 0) whole.uncertain += parts[i].sum;
+    }
+    return whole;
+}
+
+/* ---- whole numbers ------------------------------------------------------------- */
+
+static int by_remainder(const void *a, const void *b)
+{
+    const struct tp_part *x = *(struct tp_part *const *)a;
+    const struct tp_part *y = *(struct tp_part *const *)b;
+    double left = x->wanted - (double)x->value, right = y->wanted - (double)y->value;
+    if (left != right) return left > right ? -1 : 1;
+    return x < y ? -1 : x > y;
+}
+
+/* Where the remainders do not tell, e.g. beyond 2^53: the largest part takes it. */
+static void charge_largest(struct tp_part *parts, size_t n, int64_t left)
+{
+    while (left != 0 && n > 0) {
+        struct tp_part *largest = &parts[0];
+        for (size_t i = 1; i < n; i++)
+            if (parts[i].value > largest->value) largest = &parts[i];
+        int64_t change = left < -largest->value ? -largest->value : left;
+        if (change == 0) return;
+        largest->value += change;
+        left -= change;
+    }
+}
+
+/* Makes `wanted`, none negative, whole numbers that add up to `target`. */
+static void make_whole(struct tp_part *parts, size_t n, int64_t target)
+{
+    int64_t left = target;
+    for (size_t i = 0; i < n; i++) {
+        double most = (double)target, wanted = parts[i].wanted;
+        if (!(wanted > 0)) wanted = 0;
+        parts[i].wanted = wanted < most ? wanted : most;
+        // (double)target may lie above target.
+        parts[i].value = wanted < most ? (int64_t)wanted : target;
+        if (parts[i].value > left) parts[i].value = left > 0 ? left : 0;
+        left -= parts[i].value;
+    }
+    struct tp_part **order =
+        left > 0 && (size_t)left <= n ? malloc(n * sizeof(struct tp_part *)) : NULL;
+    if (!order) {
+        charge_largest(parts, n, left);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) order[i] = &parts[i];
+    qsort(order, n, sizeof(struct tp_part *), by_remainder);
+    for (int64_t i = 0; i < left; i++) order[i]->value++;
+    free(order);
+}
+
+/* ---- calibration --------------------------------------------------------------- */
+
+static int64_t nearest(double value, int64_t most)
+{
+    if (!(value > 0)) return 0;
+    return value + 0.5 < (double)most ? (int64_t)(value + 0.5) : most;
+}
+
+static void scale_all(struct tp_part *parts, size_t n, double factor)
+{
+    for (size_t i = 0; i < n; i++) parts[i].wanted = parts[i].sum * factor;
+}
+
+/* x + v / V * difference, but nobody below what is certain. */
+static void share_out(
+    struct tp_part *parts, size_t n, const struct whole *whole, double difference)
+{
+    double variance = whole->variance;
+    for (size_t i = 0; i < n; i++) parts[i].wanted = -1;  // still free to move
+    for (int round = 0; round < ROUNDS && variance > 0; round++) {
+        bool met = true;
+        double fixed_difference = 0, fixed_variance = 0;
+        for (size_t i = 0; i < n; i++) {
+            struct tp_part *part = &parts[i];
+            double least = fmin(part->certain, part->sum);
+            double moved = part->sum + part->variance / variance * difference;
+            if (part->wanted >= 0 || moved >= least) continue;
+            part->wanted = least;
+            fixed_difference += least - part->sum;
+            fixed_variance += part->variance;
+            met = false;
+        }
+        if (met) break;
+        difference -= fixed_difference;
+        variance -= fixed_variance;
+    }
+    double left = 0;
+    for (size_t i = 0; i < n; i++)
+        if (parts[i].wanted < 0) left += parts[i].variance;
+    for (size_t i = 0; i < n; i++) {
+        struct tp_part *part = &parts[i];
+        if (part->wanted >= 0) continue;
+        double share = left > 0 ? part->variance / left : 0;
+        part->wanted = fmax(part->sum + share * difference, 0);
+    }
+}
+
+/* What of a difference may be chance. */
+static double by_chance(const struct whole *whole, double difference)
+{
+    if (!(whole->variance > 0)) return fmin(difference, 0);
+    double grain = whole->variance / whole->uncertain;
+    return fmin(difference, CHANCE * (sqrt(whole->variance) + grain));
+}
+
+int64_t tp_estimate_calibrate(
+    struct tp_part *parts, size_t n, int64_t total, enum tp_calibration how)
+{
+    struct whole whole = add_up(parts, n);
+    int64_t target = total;
+    scale_all(parts, n, 0);
+    if (total <= 0 || !(whole.sum > 0)) {
+        make_whole(parts, n, 0);
+        return total;
+    }
+    double difference = (double)total - whole.sum;
+    if (!(whole.variance > 0) && difference >= 0) {
+        scale_all(parts, n, 1);
+        target = nearest(whole.sum, total);
+    } else if (how == TP_CALIBRATE_SHARES || !(whole.variance > 0)) {
+        scale_all(parts, n, (double)total / whole.sum);
+    } else {
+        double chance = by_chance(&whole, difference);
+        if (chance < difference) target = nearest(whole.sum + chance, total);
+        share_out(parts, n, &whole, chance);
+        double sum = 0;
+        for (size_t i = 0; i < n; i++) sum += parts[i].wanted;
+        // More is certain than there is: no figure is true, the sum has to be.
+        if (sum > (double)target + 1)
+            for (size_t i = 0; i < n; i++) parts[i].wanted *= (double)target / sum;
+    }
+    make_whole(parts, n, target);
+    return total - target;
+}
+
+/* ---- beliefs --------------------------------------------------------------------- */
+
+/* A sum of weights with its share of the half sample. */
+struct count {
+    double sum;
+    double variance;
+    double third;
+};
+
+static struct count with_prior(double sum, double variance, double block, double prior)
+{
+    double grain = sum > 0 ? variance / sum : 0;
+    struct count count = {
+        .sum = sum + prior / 2 * grain,
+        .variance = variance + prior / 2 * grain * grain,
+    };
+    count.third = count.variance * (2 * grain + (grain > 0 ? block : 0));
+    return count;
+}
+
+/* The rest of the stratum, which has the grain of the part when it is empty. */
+static struct count of_rest(const struct whole *whole, const struct tp_part *part)
+{
+    double sum = whole->sum - part->sum, variance = whole->variance - part->variance;
+    double grain = part->sum > 0 ? part->variance / part->sum : 0;
+    if (sum > 1e-9 * whole->sum && variance > 0)
+        return with_prior(sum, variance, part->block, part->prior);
+    struct count count = {
+        .sum = part->prior / 2 * grain,
+        .variance = part->prior / 2 * grain * grain,
+    };
+    count.third = count.variance * (2 * grain + part->block);
+    return count;
+}
+
+/* Share of the part in what the two have to give: q and 1 - q of the differences. */
+static struct tp_belief mixed(
+    const struct count *own, const struct count *rest, double q, double n)
+{
+    double own_weight = 1 - q, rest_weight = q;
+    struct tp_belief belief = {
+        .variance = own_weight * own_weight * own->variance +
+            rest_weight * rest_weight * rest->variance,
+        .third = own_weight * own_weight * own_weight * own->third -
+            rest_weight * rest_weight * rest_weight * rest->third,
+    };
+    // What a beta distribution has beyond the first order, for n (effective) samples.
+    if (n < 1e9) {
+        belief.variance *= n / (n + 1);
+        belief.third *= n * n / ((n + 1) * (n + 2));
+    }
+    return belief;
+}
+
+static struct tp_belief share_belief(
+    const struct tp_part *part, const struct whole *whole, double total)
+{
+    struct count own = with_prior(part->sum, part->variance, part->block, part->prior);
+    struct count rest = of_rest(whole, part);
+    double sum = own.sum + rest.sum, factor = total / sum, q = own.sum / sum;
+    double n = sum * sum / (own.variance + rest.variance);
+    struct tp_belief belief = mixed(&own, &rest, q, n);
+    belief.mean = total * q;
+    belief.variance *= factor * factor;
+    belief.third *= factor * factor * factor;
+    return belief;
+}
+
+static struct tp_belief difference_belief(
+    const struct tp_part *part, const struct whole *whole)
+{
+    struct count own = with_prior(part->sum, part->variance, part->block, part->prior);
+    struct count rest = of_rest(whole, part);
+    double q = own.variance / (own.variance + rest.variance);
+    double n = whole->uncertain * whole->uncertain / (own.variance + rest.variance);
+    struct tp_belief belief = mixed(&own, &rest, q, n);
+    double rest_sum = whole->sum - part->sum;
+    belief.mean = part->wanted + (1 - q) * (own.sum - part->sum) -
+        q * fmax(rest.sum - rest_sum, 0);
+    return belief;
+}
+
+void tp_estimate_believe(
+    struct tp_part *parts, size_t n, int64_t total, enum tp_calibration how)
+{
+    struct whole whole = add_up(parts, n);
+    for (size_t i = 0; i < n; i++) {
+        struct tp_part *part = &parts[i];
+        part->belief = (struct tp_belief){ .mean = (double)part->value };
+        bool chance = part->variance > 0 && part->sum > 0 && total > 0;
+        if (!chance) continue;
+        part->belief = how == TP_CALIBRATE_SHARES
+            ? share_belief(part, &whole, (double)total)
+            : difference_belief(part, &whole);
+    }
+}
+
+void tp_belief_add(struct tp_belief *to, const struct tp_belief *part, double scale)
+{
+    to->mean += scale * part->mean;
+    to->variance += scale * scale * part->variance;
+    to->third += scale * scale * scale * part->third;
+}
+
+struct tp_estimate tp_estimate_of(
+    const struct tp_belief *belief, int64_t value, double least, double most)
+{
+    struct tp_estimate estimate = { value, value, value };
+    if (!(belief->variance > 0)) return estimate;
+    double low = fmax(tp_belief_quantile(belief, 0.025), fmax(least, 0));
+    double high = fmin(tp_belief_quantile(belief, 0.975), most);
+    // Written so that what is not a number changes nothing.
+    if (low < (double)value) estimate.low = (int64_t)floor(low);
+    if (high > (double)value)
+        estimate.high = high < 9e18 ? (int64_t)ceil(high) : INT64_MAX;
+    return estimate;
+}
