@@ -197,6 +197,20 @@ struct tp_who {
     size_t columns;  // of a page
 };
 
+/* How the report is to be shown; where nobody has said, an overview. */
+const struct tp_view *tp_report_view(const struct tp_report *report);
+
+/*
+ * The last dump of the process that the view names, else of the one that has most of the
+ * view's figure. NULL: there is no process of that number.
+ */
+const struct tp_profile *tp_report_choose(
+    const struct tp_report *report, const struct tp_view *view);
+
+/* The process that a profile is of. */
+const struct tp_node *tp_report_node(
+    const struct tp_report *report, const struct tp_profile *profile);
+
 /*
  * Works out the sites of a profile and looks up their names. The view must outlive it.
  * Fails: false, with nothing open; what has no sites at all is no failure.
@@ -251,6 +265,11 @@ void tp_time_write(struct tp_writer *w, const struct tp_profile *profile);
  */
 size_t tp_write_middle(struct tp_writer *w, const char *text, size_t limit);
 
+/* "name (file.c:12)" for a sentence; ASCII, and at most 72 columns. */
+enum { TP_PLACE_WORDS = 80 };
+struct tp_place;
+const char *tp_human_place(char out[TP_PLACE_WORDS], const struct tp_place *place);
+
 /* "±3 %", "exact", or "to 5.6 MiB" where the figure may well be any lower one. */
 struct tp_estimate;
 const char *tp_human_interval(char out[TP_HUMAN_BYTES],
@@ -260,8 +279,11 @@ const char *tp_human_interval(char out[TP_HUMAN_BYTES],
 
 enum { TP_HINTS = 4, TP_HINT_BYTES = 200 };
 
-/* Fills at most TP_HINTS sentences, the gravest first, and returns how many. */
-size_t tp_hints_build(
-    char hints[TP_HINTS][TP_HINT_BYTES], const struct tp_profile *profile);
+/*
+ * Fills at most TP_HINTS sentences, the gravest first, and returns how many. `who` may be
+ * NULL: then nothing is said of call sites.
+ */
+size_t tp_hints_build(char hints[TP_HINTS][TP_HINT_BYTES],
+    const struct tp_profile *profile, const struct tp_who *who);
 
 #endif

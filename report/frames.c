@@ -7,6 +7,7 @@
  */
 #include "report/frames.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -236,19 +237,6 @@ void tp_sum_add(struct tp_sum *to, const struct tp_estimate *estimate)
     to->above += above * above;
 }
 
-/* Newton's method from above: no library is worth one square root. */
-static double square_root(double x)
-{
-    if (!(x > 0)) return 0;
-    double root = x > 1 ? x : 1;
-    for (int i = 0; i < 200; i++) {
-        double next = (root + x / root) / 2;
-        if (next >= root) break;
-        root = next;
-    }
-    return root;
-}
-
 static int64_t whole(double value)
 {
     if (value >= 9.2e18) return INT64_MAX;
@@ -259,8 +247,8 @@ static int64_t whole(double value)
 struct tp_estimate tp_sum_estimate(const struct tp_sum *sum)
 {
     struct tp_estimate out = { .value = sum->value,
-        .low = add(sum->value, -whole(square_root(sum->below))),
-        .high = add(sum->value, whole(square_root(sum->above))) };
+        .low = add(sum->value, -whole(sqrt(sum->below))),
+        .high = add(sum->value, whole(sqrt(sum->above))) };
     if (out.low < 0 && sum->value >= 0) out.low = 0;  // there are no negative bytes
     return out;
 }

@@ -63,6 +63,7 @@ struct tp_view {
     struct tp_patterns ignore;  // no stack with such a place
     struct tp_symbols_wish symbols;
     bool no_symbols;  // addresses instead of names
+    bool brief;       // a summary: three sites in three lines
 };
 
 /*

@@ -148,3 +148,22 @@ void tp_write_step(struct tp_writer *w, const struct tp_who *who,
     tp_unpaint(w);
     tp_write_text(w, "\n");
 }
+
+const char *tp_human_place(char out[TP_PLACE_WORDS], const struct tp_place *place)
+{
+    char brief[300];
+    const char *name = place->function;
+    const char *slash = strrchr(place->file, '/');
+    const char *file = slash && slash[1] ? slash + 1 : place->file;
+    bool long_name = strlen(name) > 40;
+    if (long_name && abbreviate(brief, sizeof(brief), name)) name = brief;
+    long_name = strlen(name) > 40;
+    snprintf(out, TP_PLACE_WORDS, "%.*s%s", long_name ? 37 : 40, name,
+        long_name ? "..." : "");
+    size_t n = strlen(out);
+    if (file[0] && place->line)
+        snprintf(out + n, TP_PLACE_WORDS - n, " (%.19s:%u)", file, place->line);
+    for (char *at = out; *at; at++)
+        if ((unsigned char)*at < 0x20 || (unsigned char)*at >= 0x7f) *at = '?';
+    return out;
+}

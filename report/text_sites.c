@@ -358,6 +358,7 @@ static void write_no_sites(struct tp_writer *w, const struct tp_who *who)
 {
     if (who->profile->inert || !who->profile->totals.allocations) return;
     const struct tp_sampling_record *sampling = &who->profile->dump->sampling;
+    if (!sampling->depth) return;  // nobody has thought of taking any
     tp_write_heading(w, "CALL SITES", "");
     tp_paint(w, TP_DIM);
     if (sampling->mode == TP_SAMPLING_OFF)

@@ -33,6 +33,7 @@ void made_init(struct made_up *made)
     made->dump.nodes = made->nodes;
     made->dump.n_nodes = 1;
     made->dump.sampling.mode = TP_SAMPLING_SAMPLED;
+    made->dump.sampling.depth = 64;
     made->sites.sites = made->list;
     made->sites.mode = TP_SAMPLING_SAMPLED;
     made->profile.dump = &made->dump;
