@@ -180,12 +180,110 @@ void tp_tree_write(struct tp_writer *writer, const struct tp_report *report);
 /* Rows for the head of the text page; none where there is nothing to tell. */
 void tp_coverage_write(struct tp_writer *writer, const struct tp_profile *profile);
 
+/* ---- who.c, text_*.c: who allocates ------------------- */
+
+struct tp_view;
+struct tp_sites;
+struct tp_stacks;
+struct tp_symbols;
+
+/* The sites of one profile, with names, and how they are to be shown. */
+struct tp_who {
+    const struct tp_profile *profile;
+    const struct tp_view *view;
+    struct tp_sites *sites;
+    struct tp_symbols *symbols;  // NULL: addresses only
+    struct tp_stacks *stacks;
+    size_t columns;  // of a page
+};
+
+/* How the report is to be shown; where nobody has said, an overview. */
+const struct tp_view *tp_report_view(const struct tp_report *report);
+
+/*
+ * The last dump of the process that the view names, else of the one that has most of the
+ * view's figure. NULL: there is no process of that number.
+ */
+const struct tp_profile *tp_report_choose(
+    const struct tp_report *report, const struct tp_view *view);
+
+/* The process that a profile is of. */
+const struct tp_node *tp_report_node(
+    const struct tp_report *report, const struct tp_profile *profile);
+
+/*
+ * Works out the sites of a profile and looks up their names. The view must outlive it.
+ * Fails: false, with nothing open; what has no sites at all is no failure.
+ */
+bool tp_who_open(struct tp_who *out_who, const struct tp_profile *profile,
+    const struct tp_view *view, struct tp_error *error);
+void tp_who_close(struct tp_who *who);
+
+/* Columns that a page to this output may have: the terminal's, or 80. */
+size_t tp_page_columns(const struct tp_writer *w);
+
+/* The sections of the text page: lists by call site, or the tree that the view asks for. */
+void tp_who_write(struct tp_writer *w, const struct tp_who *who);
+
+/* The parts of that: a list by one figure; a tree of callers. */
+void tp_sites_write(struct tp_writer *w, const struct tp_who *who, int figure);
+void tp_paths_write(struct tp_writer *w, const struct tp_who *who, int figure);
+
+/* What they share. */
+struct tp_step;
+struct tp_sum;
+struct tp_groups;
+
+/* What the shares are shares of: the exact total, where there is one. */
+int64_t tp_who_whole(const struct tp_profile *profile, int figure);
+
+void tp_write_who_heading(struct tp_writer *w, const struct tp_who *who, int figure);
+
+/* What the view's patterns have left out, if there are any. */
+void tp_write_filter(
+    struct tp_writer *w, const struct tp_who *who, const struct tp_groups *groups);
+
+/* A value, its interval, its share; returns the column behind them. */
+size_t tp_write_estimate(struct tp_writer *w, const struct tp_who *who,
+    const struct tp_sum *sum, int figure);
+
+size_t tp_estimate_columns(const struct tp_who *who);
+
+/* A function and its place in the source, to the end of the line; "" is no colour. */
+void tp_write_step(struct tp_writer *w, const struct tp_who *who,
+    const struct tp_step *step, size_t column, const char *colour);
+
+/* Three lines: who held most at the peak, or holds most now. For a summary. */
+void tp_sites_write_briefly(struct tp_writer *w, const struct tp_who *who);
+
+/* Live and resident bytes over the run, and how busy it was. */
+void tp_time_write(struct tp_writer *w, const struct tp_profile *profile);
+
+/*
+ * Writes `text` in at most `limit` columns; when it is longer its middle is left out. 0
+ * is no limit. Returns the columns written.
+ */
+size_t tp_write_middle(struct tp_writer *w, const char *text, size_t limit);
+
+/* "name (file.c:12)" for a sentence; ASCII, and at most 72 columns. */
+enum { TP_PLACE_WORDS = 80 };
+struct tp_place;
+const char *tp_human_place(char out[TP_PLACE_WORDS], const struct tp_place *place);
+
+/* "±3 %", "exact", or "to 5.6 MiB" where the figure may well be any lower one. */
+struct tp_estimate;
+const char *tp_human_interval(char out[TP_HUMAN_BYTES],
+    const struct tp_estimate *estimate, bool bytes, bool unicode);
+
 /* ---- hints.c: what to look at first ------------------------------------------------ */
 
 enum { TP_HINTS = 4, TP_HINT_BYTES = 200 };
 
-/* Fills at most TP_HINTS sentences, the gravest first, and returns how many. */
-size_t tp_hints_build(
-    char hints[TP_HINTS][TP_HINT_BYTES], const struct tp_profile *profile);
+/*
+ * Fills at most TP_HINTS sentences, the gravest first, and returns how many. `who` may be
+ * NULL: then nothing is said of call sites.
+ */
+size_t tp_hints_build(char hints[TP_HINTS][TP_HINT_BYTES],
+    const struct tp_profile *profile, const struct tp_who *who);
 
 #endif

@@ -9,6 +9,7 @@
  * Knows nothing of: terminals, formats.
  */
 #include "report/emit.h"
+#include "report/frames.h"
 #include "report/model.h"
 
 #include <stdio.h>
@@ -18,6 +19,7 @@ static const uint64_t mib = UINT64_C(1024) * 1024;
 
 struct figures {
     const struct tp_profile *profile;
+    const struct tp_who *who;  // NULL: nothing is known of call sites
     char a[TP_HUMAN_BYTES];
     char b[TP_HUMAN_BYTES];
     char c[TP_HUMAN_BYTES];
@@ -180,6 +182,63 @@ static bool judge_strangers(char out[TP_HINT_BYTES], struct figures *f)
     return true;
 }
 
+/* The heaviest group by a figure, and its place in words; false: there is none. */
+static bool find_heaviest(struct tp_group *out, char place[TP_PLACE_WORDS],
+    const struct figures *f, enum tp_figure figure, bool growing)
+{
+    struct tp_groups groups;
+    const struct tp_who *who = f->who;
+    if (!who || !who->sites || !who->stacks) return false;
+    if (!tp_groups_build(&groups, who->sites, who->stacks, who->view, figure))
+        return false;
+    size_t i = 0;
+    while (growing && i < groups.n_groups &&
+        !tp_group_grows(&groups.groups[i], f->profile->duration_ns))
+        i++;
+    bool found = i < groups.n_groups;
+    if (found) {
+        size_t n = 0;
+        *out = groups.groups[i];
+        const struct tp_step *steps = tp_stacks_of(who->stacks, out->heaviest, &n);
+        found = n > 0;
+        if (found) tp_human_place(place, steps[0].place);
+    }
+    tp_groups_fini(&groups);
+    return found;
+}
+
+static bool judge_growth(char out[TP_HINT_BYTES], struct figures *f)
+{
+    struct tp_group group;
+    char place[TP_PLACE_WORDS];
+    if (!find_heaviest(&group, place, f, TP_FIGURE_LIVE, true)) return false;
+    double live = (double)group.sums[TP_FIGURE_LIVE].value;
+    if (live < (double)mib || share(live, (double)f->profile->totals.live_bytes) < 5)
+        return false;
+    double seconds = (double)group.age_ns_most / 1e9;
+    snprintf(out, TP_HINT_BYTES,
+        "What %s keeps has been growing all along: %s are live, %s more each minute.",
+        place, tp_human_size(f->a, group.sums[TP_FIGURE_LIVE].value),
+        tp_human_size(f->b, (int64_t)(live / seconds * 60)));
+    return true;
+}
+
+static bool judge_temporary(char out[TP_HINT_BYTES], struct figures *f)
+{
+    struct tp_group group;
+    char place[TP_PLACE_WORDS];
+    uint64_t all = f->profile->totals.allocations;
+    if (all < 100000) return false;
+    if (!find_heaviest(&group, place, f, TP_FIGURE_TEMPORARY, false)) return false;
+    double blocks = (double)group.sums[TP_FIGURE_TEMPORARY].value;
+    if (share(blocks, (double)all) < 10) return false;
+    snprintf(out, TP_HINT_BYTES,
+        "%.0f %% of all allocations are of %s and are freed before their thread "
+        "allocates again: a buffer that is kept would do.",
+        share(blocks, (double)all), place);
+    return true;
+}
+
 static bool judge_churn(char out[TP_HINT_BYTES], struct figures *f)
 {
     const struct tp_totals *totals = &f->profile->totals;
@@ -195,22 +254,24 @@ static bool judge_churn(char out[TP_HINT_BYTES], struct figures *f)
     return true;
 }
 
-size_t tp_hints_build(
-    char hints[TP_HINTS][TP_HINT_BYTES], const struct tp_profile *profile)
+size_t tp_hints_build(char hints[TP_HINTS][TP_HINT_BYTES],
+    const struct tp_profile *profile, const struct tp_who *who)
 {
     static bool (*const judges[])(char[TP_HINT_BYTES], struct figures *) = {
         judge_inert,
         judge_lost,
         judge_failed,
         judge_foreign,
+        judge_growth,
         judge_live,
         judge_moved,
         judge_holes,
         judge_rounding,
         judge_strangers,
+        judge_temporary,
         judge_churn,
     };
-    struct figures figures = { .profile = profile };
+    struct figures figures = { .profile = profile, .who = who };
     size_t n = 0;
     for (size_t i = 0; i < sizeof(judges) / sizeof(judges[0]) && n < TP_HINTS; i++)
         if (judges[i](hints[n], &figures)) n++;

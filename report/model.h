@@ -368,6 +368,8 @@ struct tp_tree {
 
 /* ---- inputs.c: from names to figures ----------------------------------------- */
 
+struct tp_view;
+
 /* One recording or several, and the profiles of all their dumps. */
 struct tp_report {
     struct tp_recording *recordings;
@@ -376,6 +378,7 @@ struct tp_report {
     size_t n_profiles;
     struct tp_tree tree;
     char note[512];  // what the reader should know of the input; empty: nothing
+    const struct tp_view *view;  // how to show it; NULL: an overview of all
 };
 
 /*

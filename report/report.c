@@ -3,6 +3,7 @@
  * report.c - `tidepool report [FILE|PID|FOLDER...]`: recordings in the format asked for.
  */
 #include "report/emit.h"
+#include "report/frames.h"
 #include "report/model.h"
 
 #include <argp.h>
@@ -11,7 +12,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OPTION_FORMAT = 256, OPTION_COLOUR };
+enum {
+    OPTION_FORMAT = 256,
+    OPTION_COLOUR,
+    OPTION_SORT,
+    OPTION_TOP,
+    OPTION_FULL,
+    OPTION_TREE,
+    OPTION_CALLERS,
+    OPTION_FOCUS,
+    OPTION_IGNORE,
+    OPTION_HIDE,
+    OPTION_PID,
+    OPTION_NO_SYMBOLS,
+    OPTION_DEBUGINFOD,
+    OPTION_NO_CACHE,
+};
 
 struct wishes {
     const char *const *inputs;
@@ -20,7 +36,81 @@ struct wishes {
     const struct tp_emitter *format;
     const char *colour;
     bool quiet;
+    struct tp_view view;
+    struct tp_error *error;
 };
+
+/* A number from 1 on. */
+static bool parse_number(uint64_t *out, const char *text, uint64_t most)
+{
+    char *end;
+    errno = 0;
+    unsigned long long number = strtoull(text, &end, 10);
+    *out = number;
+    return *text >= '0' && *text <= '9' && !*end && !errno && number && number <= most;
+}
+
+static void take_way(struct tp_view *view, const char *way, struct argp_state *state)
+{
+    if (!way || strcmp(way, "roots") == 0)
+        view->paths = TP_PATHS_ROOTS;
+    else if (strcmp(way, "callers") == 0)
+        view->paths = TP_PATHS_CALLERS;
+    else
+        argp_error(state, "--tree takes roots or callers");
+}
+
+/* Which call sites to show and how. */
+static error_t take_view_option(int key, char *value, struct argp_state *state)
+{
+    struct wishes *wishes = state->input;
+    struct tp_view *view = &wishes->view;
+    struct tp_error *error = wishes->error;
+    uint64_t number = 0;
+    switch (key) {
+    case OPTION_SORT:
+        view->figure = tp_figure_find(value);
+        if (view->figure == TP_FIGURE_NONE)
+            argp_error(state, "--sort takes peak, live, allocated, count or temporary");
+        return 0;
+    case OPTION_TOP:
+        if (!parse_number(&number, value, UINT32_MAX))
+            argp_error(state, "--top takes a number from 1 on");
+        view->top = number;
+        return 0;
+    case OPTION_PID:
+        if (!parse_number(&number, value, UINT32_MAX))
+            argp_error(state, "--pid takes the number of a process");
+        view->pid = (uint32_t)number;
+        return 0;
+    case OPTION_FULL:
+        view->full = true;
+        return 0;
+    case OPTION_TREE:
+        take_way(view, value, state);
+        return 0;
+    case OPTION_CALLERS:
+        view->paths = TP_PATHS_CALLERS;
+        return 0;
+    case OPTION_FOCUS:
+        return tp_patterns_add(&view->focus, "focus", value, error) ? 0 : EINVAL;
+    case OPTION_IGNORE:
+        return tp_patterns_add(&view->ignore, "ignore", value, error) ? 0 : EINVAL;
+    case OPTION_HIDE:
+        return tp_patterns_add(&view->hide, "hide", value, error) ? 0 : EINVAL;
+    case OPTION_NO_SYMBOLS:
+        view->no_symbols = true;
+        return 0;
+    case OPTION_DEBUGINFOD:
+        view->symbols.debuginfod = true;
+        return 0;
+    case OPTION_NO_CACHE:
+        view->symbols.no_cache = true;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
 
 static error_t take_option(int key, char *value, struct argp_state *state)
 {
@@ -48,7 +138,7 @@ static error_t take_option(int key, char *value, struct argp_state *state)
         wishes->n_inputs = (size_t)(state->argc - state->next);
         return 0;
     default:
-        return ARGP_ERR_UNKNOWN;
+        return take_view_option(key, value, state);
     }
 }
 
@@ -61,6 +151,28 @@ static bool write_report(
     return tp_writer_close(&writer, wishes->output, error);
 }
 
+/* Reads the input and shows it. */
+static bool show(struct wishes *wishes, struct tp_error *error)
+{
+    struct tp_report report;
+    if (!wishes->format && wishes->output)
+        wishes->format = tp_emitter_for_path(wishes->output);
+    if (!wishes->format) wishes->format = tp_emitter_find("text");
+    wishes->view.symbols.quiet = wishes->quiet;
+    if (!tp_report_open(&report, wishes->inputs, wishes->n_inputs, error)) return false;
+    report.view = &wishes->view;
+    if (report.note[0] && !wishes->quiet)
+        fprintf(stderr, "tidepool: %s\n", report.note);
+    bool good = tp_report_choose(&report, &wishes->view) != NULL ||
+        tp_error_set(error,
+            "there is no process %u in the recording; without --pid "
+            "the text lists them",
+            wishes->view.pid);
+    good = good && (wishes->quiet || write_report(wishes, &report, error));
+    tp_report_fini(&report);
+    return good;
+}
+
 int tp_report_main(int argc, char **argv, struct tp_error *error)
 {
     static const struct argp_option options[] = {
@@ -70,6 +182,28 @@ int tp_report_main(int argc, char **argv, struct tp_error *error)
         { "color", OPTION_COLOUR, "WHEN", 0,
             "auto, always or never; NO_COLOR in the environment is obeyed", 0 },
         { "quiet", 'q', NULL, 0, "write nothing, only judge the input", 0 },
+        { NULL, 0, NULL, 0, "Which call sites, and how (of the text):", 1 },
+        { "sort", OPTION_SORT, "FIGURE", 0,
+            "by peak, live, allocated, count or temporary; without it an overview", 1 },
+        { "top", OPTION_TOP, "N", 0, "rows of a list, 10 by default", 1 },
+        { "full", OPTION_FULL, NULL, 0,
+            "every call stack whole, in a row of its own; nothing is cut", 1 },
+        { "tree", OPTION_TREE, "WAY", OPTION_ARG_OPTIONAL,
+            "a tree from the roots; callers: from who allocates", 1 },
+        { "callers", OPTION_CALLERS, NULL, 0, "the same as --tree=callers", 1 },
+        { "focus", OPTION_FOCUS, "RE", 0,
+            "only stacks with a function, file or module that matches", 1 },
+        { "ignore", OPTION_IGNORE, "RE", 0, "no stacks with such a one", 1 },
+        { "hide", OPTION_HIDE, "RE", 0,
+            "functions that only pass requests on: their caller is the site", 1 },
+        { "pid", OPTION_PID, "N", 0, "of this process, where there are several", 1 },
+        { NULL, 0, NULL, 0, "Names of functions:", 2 },
+        { "no-symbols", OPTION_NO_SYMBOLS, NULL, 0, "addresses instead of names", 2 },
+        { "debuginfod", OPTION_DEBUGINFOD, NULL, 0,
+            "ask the servers of $DEBUGINFOD_URLS for what is not here", 2 },
+        { "no-cache", OPTION_NO_CACHE, NULL, 0,
+            "neither use nor keep what was looked up before", 2 },
+        { NULL, 0, NULL, 0, "Help:", -1 },
         { 0 },
     };
     static const struct argp argp = {
@@ -80,17 +214,10 @@ int tp_report_main(int argc, char **argv, struct tp_error *error)
                "Without FILE: the newest recording (*.tide) in this folder. A FOLDER "
                "stands for every recording and live file in it.",
     };
-    struct wishes wishes = { .colour = "auto" };
-    if (argp_parse(&argp, argc, argv, 0, NULL, &wishes) != 0) return TP_EXIT_TROUBLE;
-    if (!wishes.format && wishes.output)
-        wishes.format = tp_emitter_for_path(wishes.output);
-    if (!wishes.format) wishes.format = tp_emitter_find("text");
-
-    struct tp_report report;
-    if (!tp_report_open(&report, wishes.inputs, wishes.n_inputs, error))
-        return TP_EXIT_TROUBLE;
-    if (report.note[0] && !wishes.quiet) fprintf(stderr, "tidepool: %s\n", report.note);
-    bool good = wishes.quiet || write_report(&wishes, &report, error);
-    tp_report_fini(&report);
+    struct wishes wishes = { .colour = "auto", .error = error };
+    tp_view_init(&wishes.view);
+    bool good =
+        argp_parse(&argp, argc, argv, 0, NULL, &wishes) == 0 && show(&wishes, error);
+    tp_view_fini(&wishes.view);
     return good ? TP_EXIT_DONE : TP_EXIT_TROUBLE;
 }

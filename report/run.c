@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "report/emit.h"
+#include "report/frames.h"
 #include "report/model.h"
 #include "report/survey.h"
 
@@ -245,6 +246,10 @@ static void summarise(const struct wishes *wishes, const char *path)
         return;
     }
     struct tp_writer writer;
+    struct tp_view view;
+    tp_view_init(&view);
+    view.brief = true;
+    report.view = &view;
     fflush(stderr);
     tp_writer_init(&writer, STDERR_FILENO);
     tp_writer_adorn(&writer, wishes->colour);

@@ -9,6 +9,7 @@
  * Knows nothing of: how the figures were found.
  */
 #include "report/emit.h"
+#include "report/frames.h"
 #include "report/model.h"
 
 #include <stdio.h>
@@ -395,10 +396,11 @@ static void write_point(struct tp_writer *w, const char *text)
     tp_write_text(w, "\n");
 }
 
-static void write_hints(struct tp_writer *w, const struct tp_profile *profile)
+static void write_hints(
+    struct tp_writer *w, const struct tp_profile *profile, const struct tp_who *who)
 {
     char hints[TP_HINTS][TP_HINT_BYTES];
-    size_t n = tp_hints_build(hints, profile);
+    size_t n = tp_hints_build(hints, profile, who);
     tp_write_heading(w, "WHAT TO LOOK AT FIRST", "");
     for (size_t i = 0; i < n; i++) write_point(w, hints[i]);
     if (n == 0) write_point(w, "Nothing stands out: little is left, little is wasted.");
@@ -447,20 +449,88 @@ static bool is_brief(const struct tp_tree *tree)
         tree->nodes[0].own.allocated_bytes < tree->sum.allocated_bytes / 10;
 }
 
+/* What was asked for is a view of call sites: the rest of the page would hide it. */
+static bool is_about_sites(const struct tp_view *view)
+{
+    return view->figure != TP_FIGURE_NONE || view->paths != TP_PATHS_NONE ||
+        view->focus.n || view->ignore.n;
+}
+
+/* Says of which process the call sites are, where there are several. */
+static void write_choice(struct tp_writer *w, const struct tp_report *report,
+    const struct tp_profile *chosen, const struct tp_view *view)
+{
+    static const char *const reasons[TP_FIGURES] = { "which has the highest peak",
+        "which has most live bytes", "which allocated most bytes",
+        "which allocated most often", "which allocated most often" };
+    int figure = view->figure == TP_FIGURE_NONE ? TP_FIGURE_PEAK : (int)view->figure;
+    if (report->tree.n_nodes < 2 || !chosen->dump->sampling.mode) return;
+    const char *name = chosen->dump->process.name;
+    tp_write_text(w, "\nCall sites of ");
+    tp_paint(w, TP_BOLD);
+    tp_write_clean(w, name[0] ? name : "(no name)", 24);
+    tp_unpaint(w);
+    if (view->pid)
+        tp_write_format(w, ", pid %u.\n", chosen->dump->process.pid);
+    else
+        tp_write_format(w, ", pid %u, %s;\n  --pid N chooses another.\n",
+            chosen->dump->process.pid, reasons[figure]);
+}
+
+/* The sections about call sites; `who` is NULL when they cannot be worked out. */
+static void write_sites(struct tp_writer *w, const struct tp_report *report,
+    const struct tp_profile *chosen, const struct tp_who *who, const char *why)
+{
+    const struct tp_view *view = tp_report_view(report);
+    write_choice(w, report, chosen, view);
+    if (!who) {
+        tp_write_heading(w, "CALL SITES", "");
+        tp_write_format(w, "  None: %s.\n", why);
+        return;
+    }
+    if (view->brief)
+        tp_sites_write_briefly(w, who);
+    else
+        tp_who_write(w, who);
+}
+
+/* Everything about one process but its call sites. */
+static void write_details(struct tp_writer *w, const struct tp_report *report,
+    const struct tp_node *node, const struct tp_profile *profile)
+{
+    write_dumps(w, report, node, profile);
+    write_classes(w, profile);
+    write_threads(w, profile);
+    if (profile->totals.allocations) write_calls(w, &profile->calls);
+    write_latency(w, profile);
+    tp_time_write(w, profile);
+}
+
 void tp_text_write(struct tp_writer *writer, const struct tp_report *report)
 {
+    const struct tp_view *view = tp_report_view(report);
     const struct tp_tree *tree = &report->tree;
+    const struct tp_profile *chosen = tp_report_choose(report, view);
     const struct tp_node *node = &tree->nodes[0];
     const struct tp_profile *profile = &report->profiles[node->n_profiles - 1];
-    if (tree->n_nodes > 1 || node->n_programs > 1) tp_tree_write(writer, report);
+    bool alone = is_about_sites(view) || view->pid;
+    struct tp_error error = { "" };
+    struct tp_who who;
+    bool good = tp_who_open(&who, chosen, view, &error);
+    if (good) who.columns = tp_page_columns(writer);
+
+    if (alone) {
+        profile = chosen;
+        node = tp_report_node(report, chosen);
+    } else if (tree->n_nodes > 1 || node->n_programs > 1) {
+        tp_tree_write(writer, report);
+    }
     write_head(writer, profile);
     write_totals(writer, profile);
     tp_coverage_write(writer, profile);
-    if (is_brief(tree)) return;
-    write_dumps(writer, report, node, profile);
-    write_classes(writer, profile);
-    write_threads(writer, profile);
-    if (profile->totals.allocations) write_calls(writer, &profile->calls);
-    write_latency(writer, profile);
-    write_hints(writer, profile);
+    bool details = !is_about_sites(view) && (alone || !is_brief(tree));
+    if (details) write_details(writer, report, node, profile);
+    write_sites(writer, report, chosen, good ? &who : NULL, error.text);
+    if (details) write_hints(writer, profile, good && profile == chosen ? &who : NULL);
+    if (good) tp_who_close(&who);
 }
