@@ -188,15 +188,25 @@ static uint64_t none(void)
 static uint64_t row_of(
     const struct tp_object *object, uintptr_t address, struct tp_rules_scratch *scratch)
 {
-    struct tp_sheet sheet;
+    struct tp_sheet sheet = { 0 };
     enum tp_rules_found found = TP_RULES_NONE;
-    if (tp_rules_sheet(object, &sheet)) found = tp_rules_find(&sheet, address, scratch);
+    if (!tp_rules_sheet(object, &sheet))
+        sheet.rules.end = 0;
+    else
+        found = tp_rules_find(&sheet, address, scratch);
     // The return address of a handler is the first byte of the code that returns.
     if ((found != TP_RULES_FOUND || scratch->is_signal) &&
         tp_step_is_signal(object, address + 1))
         return TP_PACKED_SIGNAL;
     if (found == TP_RULES_BAD) return TP_PACKED_BAD;
-    if (found == TP_RULES_NONE) return none();
+    if (found == TP_RULES_NONE) {
+        // Where makecontext() lets a coroutine return to is no place behind a call, but
+        // the first byte of a function, and no function lies right before.
+        bool begins = sheet.rules.end &&
+            tp_rules_find(&sheet, address + 1, scratch) == TP_RULES_FOUND &&
+            scratch->start == address + 1;
+        return begins ? TP_PACKED_END : none();
+    }
     uint64_t row = pack(scratch, address);
     bool own = address - tp_rows.own.start < tp_rows.own.end - tp_rows.own.start;
     if (!tp_rows.frame_pointers || own || row == TP_PACKED_END) return row;

@@ -464,6 +464,7 @@ enum tp_rules_found tp_rules_find(
     memset(&scratch->row, 0, sizeof(scratch->row));
     scratch->row.cfa_register = TP_REGISTERS;  // nothing is known of it yet
     scratch->row.cfa.how = TP_HOW_IS;
+    scratch->start = fde.start;
     scratch->is_signal = fde.cie.is_signal;
     scratch->ra = fde.cie.ra;
     scratch->bytes = sheet->rules;

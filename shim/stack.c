@@ -24,8 +24,8 @@
 /* Steps within our own library, before the first frame that counts. */
 enum { OWN_MOST = 64 };
 
-/* How far JIT compiled code calls code like itself. */
-enum { NEAR = 256 << 20 };
+/* No frame is larger. */
+enum { FRAME_MOST = 256 << 20 };
 
 /* A frame as it was met, and the two words that led to the next one. */
 struct seen {
@@ -109,22 +109,22 @@ static inline bool is_own(uintptr_t pc)
 /* ---- frame pointers ---- */
 
 /*
- * A step by the frame pointer, where there is no rule. `row` is that of the frame. It
- * must look as if there were one: further out, and leading to code.
+ * A step by the frame pointer, where there is no rule. It must look as if there were
+ * one: further out, and leading to code, which is a file's, or of no file (a compiler
+ * at run time made it) and a call.
  */
-static TP_COLD enum tp_step guess(struct walk *walk, uint64_t row)
+static TP_COLD enum tp_step guess(struct walk *walk)
 {
     uintptr_t fp = walk->fp, old = 0, ra = 0;
     if (fp == 0 && tp_rows.frame_pointers) return TP_STEP_ENDS;
-    if (fp % 8 || fp < walk->sp || fp - walk->sp > NEAR ||
+    if (fp % 8 || fp < walk->sp || fp - walk->sp > FRAME_MOST ||
         !tp_reach_word(&walk->reach, fp, &old) ||
         !tp_reach_word(&walk->reach, fp + 8, &ra))
         return TP_STEP_NO_RULE;
     ra = tp_step_strip(ra);
     if (ra == 0) return TP_STEP_ENDS;
     uint64_t next = tp_rows_at(ra - 1, walk->salt, &walk->memory->scratch);
-    bool jit = tp_packed_module(row) == 0 && ra - walk->pc + NEAR < 2ull * NEAR;
-    if (tp_packed_module(next) == 0 && !jit) return TP_STEP_NO_RULE;
+    if (tp_packed_module(next) == 0 && !tp_step_is_call(ra)) return TP_STEP_NO_RULE;
     walk->pc = ra;
     walk->sp = fp + 16;
     walk->fp = old;
@@ -176,7 +176,7 @@ static TP_COLD enum tp_step follow_rare(struct walk *walk, uint64_t row)
     case TP_PACKED_SIGNAL:
         return leave_signal(walk);
     case TP_PACKED_GUESS:
-        return guess(walk, row);
+        return guess(walk);
     case TP_PACKED_NONE:
         return TP_STEP_NO_RULE;
     case TP_PACKED_COMPLEX:
@@ -348,15 +348,14 @@ static enum tp_step step_out(struct tp_registers *registers, struct walk *walk)
 }
 
 /* One step by the frame pointer; of the other registers nothing is known then. */
-static enum tp_step step_guess(
-    struct tp_registers *registers, struct walk *walk, uint64_t row)
+static enum tp_step step_guess(struct tp_registers *registers, struct walk *walk)
 {
     uint64_t fp_bit = (uint64_t)1 << TP_REGISTER_FP;
     walk->pc = registers->pc;
     walk->sp = registers->value[TP_REGISTER_SP];
     walk->fp = registers->value[TP_REGISTER_FP];
     if (!(registers->known & fp_bit)) return TP_STEP_NO_RULE;
-    enum tp_step step = guess(walk, row);
+    enum tp_step step = guess(walk);
     registers->pc = walk->pc;
     registers->value[TP_REGISTER_SP] = walk->sp;
     registers->value[TP_REGISTER_FP] = walk->fp;
@@ -385,7 +384,7 @@ static TP_COLD enum tp_stack_end step_along(struct walk *walk)
         enum tp_step step = kind == TP_PACKED_END ? TP_STEP_ENDS
             : kind == TP_PACKED_NONE              ? TP_STEP_NO_RULE
             : kind == TP_PACKED_SIGNAL ? tp_step_signal(registers, &walk->reach)
-            : kind == TP_PACKED_GUESS  ? step_guess(registers, walk, row)
+            : kind == TP_PACKED_GUESS  ? step_guess(registers, walk)
                                        : step_out(registers, walk);
         uintptr_t next = registers->value[TP_REGISTER_SP];
         if (step == TP_STEP_SIGNAL)

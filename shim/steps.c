@@ -495,3 +495,26 @@ bool tp_step_is_signal(const struct tp_object *object, uintptr_t pc)
     return false;
 #endif
 }
+
+/* ---- calls ---- */
+
+bool tp_step_is_call(uintptr_t pc)
+{
+    enum { LONGEST = 7 };
+    if (pc < 2 * TP_PAGE || !tp_reach_can_read(pc - 1) ||
+        !tp_reach_can_read(pc - 1 - LONGEST))
+        return false;
+#if defined(__aarch64__)
+    uint32_t word;
+    memcpy(&word, (const void *)(pc - 4), 4);
+    return (word & 0xfc000000) == 0x94000000 || (word & 0xfffffc1f) == 0xd63f0000;
+#else
+    // call rel32 is e8 and four bytes; call r/m64 is ff, then /2 in the middle bits of
+    // the next byte, two to seven bytes in all.
+    const uint8_t *end = (const uint8_t *)pc;
+    if (end[-5] == 0xe8) return true;
+    for (int i = 2; i <= LONGEST; i++)
+        if (end[-i] == 0xff && (end[1 - i] >> 3 & 7) == 2) return true;
+    return false;
+#endif
+}

@@ -103,6 +103,7 @@ enum { TP_ROWS_KEPT = 12 };  // depth of DW_CFA_remember_state that is followed
 /* What finding a row needs beside a few words of stack; anything before and after. */
 struct tp_rules_scratch {
     struct tp_row row;      // the result
+    uintptr_t start;        // of the function
     bool is_signal;         // the frame is that of a signal's return
     uint32_t ra;            // column of the return address
     struct tp_span bytes;   // in which expressions of the row lie
@@ -253,6 +254,9 @@ enum tp_step tp_step_signal(struct tp_registers *registers, struct tp_reach *rea
 
 /* True when the code at `pc`, in `object`, is the return from a signal handler. */
 bool tp_step_is_signal(const struct tp_object *object, uintptr_t pc);
+
+/* True when a call is what lies before `pc`, in memory of any kind. */
+bool tp_step_is_call(uintptr_t pc);
 
 /* ---- rows.c: the process-wide cache ---- */
 
