@@ -299,11 +299,12 @@ static void allocate_somewhere(void)
 {
     assert_int_equal(tp_table_add(&tp_modules), 0);
     struct tp_module_record *module = tp_table_at(&tp_modules, 0);
-    assert_non_null(module);
+    TP_ASSERT(module);
     memcpy(module->path, "/bin/x", 7);
     module->end = 8192;
     assert_int_equal(tp_table_add(&tp_modules), 1);
     module = tp_table_at(&tp_modules, 1);
+    TP_ASSERT(module);
     memcpy(module->path, "half", 5);
 
     for (uint32_t i = 1; i <= 4; i++) assert_int_equal(tp_table_add(&tp_nodes), i);
