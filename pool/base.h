@@ -16,6 +16,7 @@
 
 #define TP_HOT __attribute__((hot))
 #define TP_COLD __attribute__((cold, noinline))
+#define TP_SLOW __attribute__((noinline))  // a slow path, but not a rare one
 #define TP_EXPORT __attribute__((visibility("default")))
 #define TP_LIKELY(x) __builtin_expect(!!(x), 1)
 #define TP_UNLIKELY(x) __builtin_expect(!!(x), 0)

@@ -29,14 +29,14 @@ TP_COLD void *tp_follow_sampled(
     struct tp_heap *heap, void *p, unsigned c, size_t size, size_t bytes);
 
 /* With `exact`: a block, not yet on the books, goes to the program. Needs: entered. */
-TP_COLD void tp_follow_taken(
+TP_SLOW void tp_follow_taken(
     struct tp_heap *heap, void *p, unsigned c, size_t size, size_t bytes);
 
 /*
  * A block, still on the books, is about to be freed; not one of a marked slab. `heap`
  * may be NULL: none could be had.
  */
-TP_COLD void tp_follow_freed(struct tp_heap *heap, void *p, unsigned c, size_t bytes);
+TP_SLOW void tp_follow_freed(struct tp_heap *heap, void *p, unsigned c, size_t bytes);
 
 /* The same for a large block that is gone already; `note` is what was kept of it. */
 TP_COLD void tp_follow_gone(

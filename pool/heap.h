@@ -107,10 +107,10 @@ void tp_heap_init(struct tp_heap *heap, uint32_t index);
 TP_COLD bool tp_heap_refill(struct tp_heap *heap, unsigned c);
 
 /* One block of class `c`, leaving the bin empty; NULL without memory. */
-TP_COLD void *tp_heap_take_one(struct tp_heap *heap, unsigned c);
+TP_SLOW void *tp_heap_take_one(struct tp_heap *heap, unsigned c);
 
 /* Puts a block on its slab's local list; any flags. Context: cold; the owner. */
-TP_COLD void tp_heap_put(struct tp_heap *heap, struct tp_slab *slab, void *p);
+TP_SLOW void tp_heap_put(struct tp_heap *heap, struct tp_slab *slab, void *p);
 
 /* The owner has freed the last used block of `slab`. Context: cold; the owner. */
 TP_COLD void tp_heap_emptied(struct tp_heap *heap, struct tp_slab *slab);

@@ -67,7 +67,7 @@ enum state { UNTRIED, STARTED, FAILED };  // of jemalloc
 
 static struct {
     struct {
-        char *start;  // written before n covers it
+        _Atomic(char *) start;  // written before n covers it; moves down afterwards
         char *end;
     } mapping[MAPPINGS];
     _Atomic(unsigned) n_mappings;
@@ -90,15 +90,26 @@ static struct {
 
 /* ---- what jemalloc calls ---- */
 
+static char *start_of(unsigned i)
+{
+    return atomic_load_explicit(&large.mapping[i].start, memory_order_relaxed);
+}
+
+static void set_start(unsigned i, char *start)
+{
+    atomic_store_explicit(&large.mapping[i].start, start, memory_order_relaxed);
+}
+
 static bool remember(char *start, size_t bytes)
 {
     tp_lock_enter(&large.lock);
     unsigned n = atomic_load_explicit(&large.n_mappings, memory_order_relaxed);
-    bool joined = n && large.mapping[n - 1].start == start + bytes;
+    bool joined = n && start_of(n - 1) == start + bytes;
+    // Who asks about a block in what is added has been given it after this.
     if (joined) {
-        large.mapping[n - 1].start = start;
+        set_start(n - 1, start);
     } else if (n < MAPPINGS) {
-        large.mapping[n].start = start;
+        set_start(n, start);
         large.mapping[n].end = start + bytes;
         // Meets the acquire in is_mapped().
         atomic_store_explicit(&large.n_mappings, n + 1, memory_order_release);
@@ -111,8 +122,7 @@ static bool is_mapped(const void *p)
 {
     unsigned n = atomic_load_explicit(&large.n_mappings, memory_order_acquire);
     for (unsigned i = n; i-- > 0;)
-        if ((const char *)p >= large.mapping[i].start &&
-            (const char *)p < large.mapping[i].end)
+        if ((const char *)p >= start_of(i) && (const char *)p < large.mapping[i].end)
             return true;
     return false;
 }

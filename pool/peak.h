@@ -52,10 +52,10 @@ static inline int64_t tp_peak_headroom(const struct tp_counters *counters)
 TP_COLD void tp_peak_edge(struct tp_counters *counters);
 
 /* Adds x to the global net, raises the peak, begins an epoch. Context: the owner. */
-TP_COLD void tp_peak_flush(struct tp_counters *counters);
+TP_SLOW void tp_peak_flush(struct tp_counters *counters);
 
 /* Flushes if |x| has passed the limit. Context: the owner. */
-TP_COLD void tp_peak_settle(struct tp_counters *counters);
+TP_SLOW void tp_peak_settle(struct tp_counters *counters);
 
 /*
  * The highest number of live bytes so far, the caller's open epoch included; with

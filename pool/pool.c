@@ -48,7 +48,7 @@ static uint32_t place_of(struct tp_heap *heap)
  * The bin is empty, or nobody's: the whole story. Blocks of the class have the
  * alignment; where there is no room for one, a large one must be given it.
  */
-static TP_COLD void *alloc_slow(size_t size, unsigned c, size_t align)
+static TP_SLOW void *alloc_slow(size_t size, unsigned c, size_t align)
 {
     struct tp_heap *heap = tp_slow_enter();
     if (!heap) return tp_slow_without_heap(size);

@@ -145,14 +145,6 @@ static inline struct tp_slab *tp_slab_head(struct tp_slab *slab)
     return tp_slab_owner(slab) & TP_SLAB_INSIDE ? slab - slab->back : slab;
 }
 
-/* True when `p` is the first byte of a carved block of `slab` (a run's head). */
-static inline bool tp_slab_is_block(const struct tp_slab *slab, const void *p)
-{
-    size_t offset = (size_t)((const char *)p - tp_slab_start(slab));
-    return offset % slab->bytes == 0 &&
-        offset / slab->bytes < __atomic_load_n(&slab->carved, __ATOMIC_RELAXED);
-}
-
 /* Where the block begins that `p`, in the run of `slab`, lies in. */
 static inline void *tp_slab_block_around(const struct tp_slab *slab, const void *p)
 {
@@ -168,6 +160,14 @@ static inline void *tp_slab_block_around(const struct tp_slab *slab, const void 
 static inline bool tp_slab_is_start(const struct tp_slab *slab, size_t offset)
 {
     return offset * slab->inverse < slab->inverse;
+}
+
+/* True when `p` is the first byte of a carved block of `slab` (a run's head). */
+static inline bool tp_slab_is_block(const struct tp_slab *slab, const void *p)
+{
+    size_t offset = (size_t)((const char *)p - tp_slab_start(slab));
+    uint64_t carved = __atomic_load_n(&slab->carved, __ATOMIC_RELAXED);
+    return offset < carved * slab->bytes && tp_slab_is_start(slab, offset);
 }
 
 /* slab.c */

@@ -78,7 +78,8 @@ static struct {
 static void note(const struct tp_told *block)
 {
     // Only tests with one thread read it.
-    if (__atomic_load_n(&tp_account.totals.running, __ATOMIC_RELAXED) > 1) return;
+    if (atomic_load_explicit(&tp_account.totals.running, memory_order_relaxed) > 1)
+        return;
     test_host.last = *block;
     test_host.last_peak = tp_pool_peak_now(block->counters);
 }
