@@ -463,6 +463,13 @@ static int compare_questions(const void *a, const void *b)
     return left->pc < right->pc ? -1 : left->pc > right->pc;
 }
 
+/* True when no function was found, although by the symbols there is one. */
+static bool is_missed(const struct tp_dwarf *dwarf, const struct question *question)
+{
+    return !question->n && dwarf->symtab &&
+        tp_symtab_find(dwarf->symtab, question->pc + dwarf->bias);
+}
+
 static void walk_unit(
     const struct tp_dwarf *dwarf, struct question *questions, size_t n)
 {
@@ -471,7 +478,7 @@ static void walk_unit(
     Dwarf_Die *tree = &dwarf->units[questions[0].unit].tree;
     visit(&walk, tree, 0);
     for (size_t i = 0; i < n && !walk.everywhere; i++)
-        walk.everywhere = !questions[i].n;
+        walk.everywhere = is_missed(dwarf, &questions[i]);
     if (!walk.everywhere) return;
     // Functions inside of functions lie outside of their ranges: a second, longer walk.
     for (size_t i = 0; i < n; i++) questions[i].n = 0;
