@@ -125,7 +125,8 @@ static struct tp_part part_of(const struct tp_cell *cell, bool live, bool bytes)
 {
     const struct tp_sums *sums = live ? &cell->live : &cell->taken;
     const struct tp_sums *all = &cell->taken;
-    double size = all->blocks > 0 ? all->bytes / all->blocks : 0;
+    const struct tp_sums *seen = sums->blocks > 0 ? sums : all;
+    double size = seen->blocks > 0 ? seen->bytes / seen->blocks : 0;
     double weights = bytes ? all->bytes : all->blocks;
     double chance = bytes ? all->byte_variance : all->block_variance;
     // Heavier blocks are the smaller ones: their mean is below that of the samples.
