@@ -4,7 +4,8 @@
  *
  * Idea: a live file has room for what may come; a dump has none. Records that were
  * never used are left out, at the end of a row or, where order means nothing, anywhere.
- * Kinds that this tool does not know are kept as they are.
+ * Kinds that this tool does not know are kept as they are. Who allocates is written as it
+ * was loaded, without what was half written: one row a kind.
  *
  * Knows nothing of: what the figures mean.
  */
@@ -158,6 +159,47 @@ static void seal(struct tp_image *image, const struct tp_dump *dump,
     memcpy(image->bytes, &header, sizeof(header));
 }
 
+/* ---- who allocates ---- */
+
+/* Records as they were loaded; their place is still to be found. */
+struct loaded {
+    struct tp_region row;
+    const void *records;
+};
+
+enum { LOADED = 6 };
+
+static struct loaded loaded_of(
+    uint32_t kind, size_t record_bytes, size_t count, const void *records)
+{
+    return (struct loaded){
+        .row = { .kind = kind, .record_bytes = (uint32_t)record_bytes, .count = count },
+        .records = records
+    };
+}
+
+static void list_loaded(struct loaded out[LOADED], const struct tp_dump *dump)
+{
+    bool sampled = !all_zero((const void *)&dump->sampling, sizeof(dump->sampling));
+    out[0] =
+        loaded_of(TP_REGION_SAMPLING, sizeof(dump->sampling), sampled, &dump->sampling);
+    out[1] = loaded_of(
+        TP_REGION_MODULES, sizeof(*dump->modules), dump->n_modules, dump->modules);
+    out[2] =
+        loaded_of(TP_REGION_NODES, sizeof(*dump->nodes), dump->n_nodes, dump->nodes);
+    out[3] =
+        loaded_of(TP_REGION_SITES, sizeof(*dump->sites), dump->n_sites, dump->sites);
+    out[4] = loaded_of(
+        TP_REGION_SAMPLES, sizeof(*dump->samples), dump->n_samples, dump->samples);
+    out[5] = loaded_of(
+        TP_REGION_TIMELINE, sizeof(*dump->points), dump->n_points, dump->points);
+}
+
+static bool is_loaded(uint32_t kind)
+{
+    return kind >= TP_REGION_SAMPLING && kind <= TP_REGION_TIMELINE;
+}
+
 bool tp_image_layout(struct tp_image *out, const struct tp_image *live,
     const struct tp_dump *dump, struct tp_error *error)
 {
@@ -172,7 +214,7 @@ bool tp_image_layout(struct tp_image *out, const struct tp_image *live,
     uint64_t budget = live->n_bytes, index = 0;
     for (uint32_t i = 0; i < dump->header.n_regions; i++) {
         struct tp_region row = tp_image_row(live, i);
-        if (!tp_image_holds(live, &row)) continue;
+        if (!tp_image_holds(live, &row) || is_loaded(row.kind)) continue;
         uint64_t most = row.count * row.record_bytes;
         if (most > budget) continue;
         budget -= most;
@@ -180,6 +222,17 @@ bool tp_image_layout(struct tp_image *out, const struct tp_image *live,
         row.offset = used;
         memcpy(out->bytes + header_bytes + n_rows++ * sizeof(row), &row, sizeof(row));
         used = (used + (size_t)n + 7) & ~(size_t)7;
+    }
+    struct loaded loaded[LOADED];
+    list_loaded(loaded, dump);
+    for (size_t i = 0; i < LOADED; i++) {
+        size_t bytes = loaded[i].row.record_bytes * (size_t)loaded[i].row.count;
+        if (!bytes) continue;
+        loaded[i].row.offset = used;
+        memcpy(out->bytes + used, loaded[i].records, bytes);
+        memcpy(out->bytes + header_bytes + n_rows++ * sizeof(struct tp_region),
+            &loaded[i].row, sizeof(struct tp_region));
+        used = (used + bytes + 7) & ~(size_t)7;
     }
     out->n_bytes = used;
     seal(out, dump, header_bytes, n_rows);

@@ -9,7 +9,9 @@
  * all of them again always would be simpler, and shows too much: at 100 million calls a
  * second thousands of blocks come between the two copies. The epochs and bases of the
  * first copy decide which thread did what. The ended records are read again as well: a
- * record that the first copy's epoch covers was complete by then.
+ * record that the first copy's epoch covers was complete by then. Who allocates is read
+ * again in the order in which it refers: live samples of the first copy, sites, nodes,
+ * modules.
  *
  * Slots of ended threads are folded into one (format.h tells how). The word that says
  * which slots count stands before the slots and is copied before them; when it has
@@ -132,13 +134,47 @@ static void settle_debts(
     memcpy(bytes, &slot, sizeof(slot));
 }
 
+static bool grows(uint32_t kind)
+{
+    return kind == TP_REGION_THREADS ||
+        (kind >= TP_REGION_MODULES && kind <= TP_REGION_TIMELINE);
+}
+
+/* Records of a row that others may refer to. */
+static uint64_t records_of(struct tp_region row)
+{
+    return grows(row.kind) && row.kind != TP_REGION_THREADS ? row.count : 0;
+}
+
+/*
+ * How many of these the file tells of now. Where there are more than before, records of
+ * the copy may refer to what it lacks. Returns `otherwise` when that cannot be told.
+ */
+static uint64_t records_now(
+    int fd, const struct tp_file_header *header, uint64_t otherwise)
+{
+    struct tp_file_header now;
+    if (tp_image_read(fd, &now, sizeof(now), 0) != sizeof(now)) return otherwise;
+    if (now.n_regions > header->n_regions) return otherwise + 1;
+    size_t n = (size_t)header->n_regions * header->row_bytes;
+    unsigned char *rows = malloc(n + 1);
+    bool good = rows && tp_image_read(fd, rows, n, header->header_bytes) == n;
+    uint64_t records = 0;
+    for (uint32_t i = 0; good && i < header->n_regions; i++) {
+        struct tp_region row;
+        memcpy(&row, rows + (size_t)i * header->row_bytes, sizeof(row));
+        records += records_of(row);
+    }
+    free(rows);
+    return good ? records : otherwise;
+}
+
 /* A file that grew while it was copied has rows that reach beyond the copy. */
 static void cut_rows(struct tp_image *image, const struct tp_file_header *header)
 {
     for (uint32_t i = 0; i < header->n_regions; i++) {
         struct tp_region row = tp_image_row(image, i);
-        if (row.kind != TP_REGION_THREADS || row.offset > image->n_bytes ||
-            row.record_bytes == 0)
+        if (!grows(row.kind) || row.offset > image->n_bytes || row.record_bytes == 0)
             continue;
         uint64_t most = (image->n_bytes - row.offset) / row.record_bytes;
         if (row.count <= most) continue;
@@ -160,24 +196,38 @@ static uint64_t where_folded(const struct tp_image *image, uint32_t n_rows)
     return 0;
 }
 
+/* Of what is only ever added, a younger copy holds all that an older one refers to. */
+static const uint32_t last_kinds[] = { TP_REGION_SITES, TP_REGION_NODES,
+    TP_REGION_MODULES };
+
+static void read_again(struct tp_image *image, int fd, uint32_t n_rows, uint32_t kind)
+{
+    for (uint32_t i = 0; i < n_rows; i++) {
+        struct tp_region row = tp_image_row(image, i);
+        if (row.kind == kind && tp_image_holds(image, &row))
+            (void)tp_image_read(fd, image->bytes + row.offset,
+                (size_t)(row.count * row.record_bytes), row.offset);
+    }
+}
+
 bool tp_image_settle(struct tp_image *image, int fd)
 {
     struct tp_file_header header = header_of(image);
     struct walk walk = { .image = image, .n_rows = header.n_regions, .fd = fd };
+    uint64_t records = 0;
+    for (uint32_t i = 0; i < header.n_regions; i++)
+        records += records_of(tp_image_row(image, i));
     cut_rows(image, &header);
     uint64_t where = where_folded(image, header.n_regions);
     if (where) memcpy(&walk.folded, image->bytes + where, sizeof(walk.folded));
 
     bool debts[BALANCES];
     if (find_debts(debts, &walk)) each_slot(&walk, settle_debts, debts);
-    for (uint32_t i = 0; i < header.n_regions; i++) {
-        struct tp_region row = tp_image_row(image, i);
-        if (row.kind == TP_REGION_ENDED && tp_image_holds(image, &row))
-            (void)tp_image_read(fd, image->bytes + row.offset,
-                (size_t)(row.count * row.record_bytes), row.offset);
-    }
+    read_again(image, fd, header.n_regions, TP_REGION_ENDED);
+    for (size_t k = 0; k < sizeof(last_kinds) / sizeof(last_kinds[0]); k++)
+        read_again(image, fd, header.n_regions, last_kinds[k]);
     uint64_t now = walk.folded;
     if (where && tp_image_read(fd, &now, sizeof(now), where) != sizeof(now))
         return true;
-    return now == walk.folded;
+    return now == walk.folded && records == records_now(fd, &header, records);
 }

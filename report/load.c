@@ -148,6 +148,14 @@ bool tp_image_holds(const struct tp_image *image, const struct tp_region *row)
 
 /* ---- records ----------------------------------------------------------------- */
 
+/* A power of two, so that many small rows are not copied for each of them. */
+static size_t room_for(size_t n)
+{
+    size_t room = 1;
+    while (room < n) room *= 2;
+    return room;
+}
+
 /*
  * Appends the records of `row` to an array of records that have `size` bytes here.
  * Those in the file have at least `least`; what they lack is 0.
@@ -159,7 +167,9 @@ static bool append_records(struct cursor *cursor, const struct tp_region *row,
     size_t present = row->record_bytes < size ? row->record_bytes : size;
     size_t count = (size_t)row->count;
     if (count == 0) return true;
-    unsigned char *grown = realloc(*array, (*n + count) * size);
+    unsigned char *grown = *array;
+    size_t room = room_for(*n + count);
+    if (*n == 0 || room > room_for(*n)) grown = realloc(*array, room * size);
     if (!grown) return tp_error_set(cursor->error, "out of memory");
 
     *array = grown;
@@ -212,6 +222,31 @@ static bool copy_classes(
     return true;
 }
 
+/* Rows of who allocates: several of one kind go on where the last one ended. */
+static bool copy_profile_row(
+    struct cursor *cursor, const struct tp_region *row, struct tp_dump *dump)
+{
+    switch (row->kind) {
+    case TP_REGION_MODULES:
+        return append_records(cursor, row, (void **)&dump->modules, &dump->n_modules,
+            sizeof(dump->modules[0]), sizeof(dump->modules[0]));
+    case TP_REGION_NODES:
+        return append_records(cursor, row, (void **)&dump->nodes, &dump->n_nodes,
+            sizeof(dump->nodes[0]), sizeof(dump->nodes[0]));
+    case TP_REGION_SITES:
+        return append_records(cursor, row, (void **)&dump->sites, &dump->n_sites,
+            sizeof(dump->sites[0]), sizeof(dump->sites[0]));
+    case TP_REGION_SAMPLES:
+        return append_records(cursor, row, (void **)&dump->samples, &dump->n_samples,
+            sizeof(dump->samples[0]), sizeof(dump->samples[0]));
+    case TP_REGION_TIMELINE:
+        return append_records(cursor, row, (void **)&dump->points, &dump->n_points,
+            sizeof(dump->points[0]), sizeof(dump->points[0]));
+    default:
+        return true;  // a newer writer's: nothing to us
+    }
+}
+
 static bool copy_row(
     struct cursor *cursor, const struct tp_region *row, struct tp_dump *dump)
 {
@@ -235,8 +270,10 @@ static bool copy_row(
     case TP_REGION_LATENCY:  // its unused buckets at the end may be missing
         return append_records(cursor, row, (void **)&dump->latency, &dump->n_latency,
             sizeof(dump->latency[0]), offsetof(struct tp_latency_record, buckets));
+    case TP_REGION_SAMPLING:
+        return copy_record(cursor, row, &dump->sampling, sizeof(dump->sampling));
     default:
-        return true;  // a newer writer's: nothing to us
+        return copy_profile_row(cursor, row, dump);
     }
 }
 
@@ -281,6 +318,11 @@ static void dump_fini(struct tp_dump *dump)
     free(dump->slots);
     free(dump->ended);
     free(dump->latency);
+    free(dump->modules);
+    free(dump->nodes);
+    free(dump->sites);
+    free(dump->samples);
+    free(dump->points);
     free(dump->exe);
     free(dump->command);
 }
@@ -307,6 +349,11 @@ static bool parse_image(struct cursor *cursor, struct tp_dump *dump)
     }
     if (!have_process) {
         damaged(cursor, "it names no process");
+        goto fail;
+    }
+    const char *wrong = tp_dump_check_records(dump, dump->header.state == TP_FILE_LIVE);
+    if (wrong) {
+        damaged(cursor, wrong);
         goto fail;
     }
     tp_dump_leave_out_folded(dump);

@@ -107,16 +107,17 @@ struct tp_dump {
     size_t n_ended;
     struct tp_latency_record *latency;
     size_t n_latency;
+    // Who allocates; all zero where nothing was sampled. See records.c for what holds.
     struct tp_sampling_record sampling;
-    struct tp_module_record *modules;
+    struct tp_module_record *modules;  // end 0: no module of that number
     size_t n_modules;
-    struct tp_node_record *nodes;
+    struct tp_node_record *nodes;  // 0 is the root
     size_t n_nodes;
-    struct tp_site_record *sites;
+    struct tp_site_record *sites;  // used 0: no site of that number
     size_t n_sites;
-    struct tp_sample_record *samples;
+    struct tp_sample_record *samples;  // alive, all of them
     size_t n_samples;
-    struct tp_point_record *points;
+    struct tp_point_record *points;  // in the order of their ticks
     size_t n_points;
     char *exe;      // terminated
     char *command;  // n_command_bytes, the arguments ended by NUL each
@@ -158,6 +159,12 @@ bool tp_image_freeze(
     struct tp_image *out_image, const struct tp_source *source, struct tp_error *error);
 
 void tp_image_fini(struct tp_image *image);
+
+/*
+ * records.c: sees that every record of who allocates leads to where it says. NULL, or
+ * what is wrong with a dump; of a live file bad records are left out.
+ */
+const char *tp_dump_check_records(struct tp_dump *dump, bool live);
 
 /* live.c: what is special about a live file. */
 

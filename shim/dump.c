@@ -3,9 +3,10 @@
  * dump.c - the live file, frozen: written beside its name, then moved into place.
  *
  * Only plain system calls, no allocation, little stack: a dump may be made in the
- * handler of a signal that stopped the program anywhere. The threads' counters are
- * copied first (frozen.c), as long as there is memory for it. The dump is put together in
- * pages of its own and leaves in one write; without such pages it leaves piece by piece.
+ * handler of a signal that stopped the program anywhere. The threads' counters and who
+ * allocates are copied first (frozen.c, copied.c), as long as there is memory for it;
+ * without it sites are left out, and the dump says so. It is put together in
+ * pages of its own and leaves in one write, without such pages piece by piece.
  * The writer's error is sticky and looked at once, at the end.
  *
  * A build starts thousands of compilers, and each leaves a dump: what was never used is
@@ -27,7 +28,8 @@
 
 enum {
     NAMES = 10000,
-    ROWS = 8,
+    ROWS = 14,
+    ROWS_ALWAYS = 10,    // of them; the rest is of those whose process was sampled
     TRIES = 1000,        // of a write that signals cut short
     LAST_TRIES = 40000,  // of 50 us: what the last dump waits for another
 };
@@ -52,7 +54,9 @@ static struct {
         uint32_t n;
         uint32_t record_bytes;
     } latencies;
-    bool said;  // that dumps fail: once is enough
+    struct tp_copies copies;
+    struct tp_point_record last;  // of the timeline: the process as it is dumped
+    bool said;                    // that dumps fail: once is enough
 } dump;
 
 struct writer {
@@ -207,6 +211,51 @@ static void choose_latencies(void)
         (uint32_t)(offsetof(struct tp_latency, buckets) + buckets * sizeof(uint64_t));
 }
 
+/* The process as a whole, as its counters were copied. */
+static void finish_timeline(const struct tp_frozen *threads)
+{
+    struct tp_sums all = { 0 };
+    struct tp_walk walk = tp_pool_walk();
+    for (uint32_t i = 0; i < threads->n_slots; i++) {
+        const struct tp_counters *slot =
+            threads->slots ? &threads->slots[i] : tp_pool_next(&walk);
+        if (!slot) break;
+        struct tp_sums sums = tp_counters_sums(slot);
+        all.allocations += sums.allocations;
+        all.frees += sums.frees;
+        all.allocated_bytes += sums.allocated_bytes;
+        all.freed_bytes += sums.freed_bytes;
+    }
+    int64_t live = (int64_t)(all.allocated_bytes - all.freed_bytes);
+    dump.last = (struct tp_point_record){ .ticks = dump.head.header.ticks,
+        .live_bytes = tp_max_i64(live, 0),
+        .rss_bytes = dump.head.header.rss_bytes,
+        .allocations = all.allocations,
+        .frees = all.frees };
+    tp_timeline_now(&dump.last);
+    // A tick on another processor may have been later.
+    const struct tp_point_record *points = dump.copies.points.records;
+    uint32_t *n = &dump.copies.points.n;
+    while (*n && points[*n - 1].ticks >= dump.last.ticks) --*n;
+}
+
+static uint32_t count_rows(void)
+{
+    const struct tp_copies *copies = &dump.copies;
+    uint32_t n = ROWS_ALWAYS;
+    n += copies->modules.n > 0;
+    n += copies->nodes.n > 0;
+    n += copies->sites.n > 0;
+    n += copies->samples.n > 0;
+    return n;
+}
+
+static void add_copied_row(
+    uint32_t kind, uint64_t bytes, const struct tp_copied *copied)
+{
+    if (copied->n) add_row(kind, bytes, copied->n);
+}
+
 static void describe(enum tp_dump_reason reason, const struct tp_frozen *threads,
     const struct tp_live_view *view)
 {
@@ -215,7 +264,7 @@ static void describe(enum tp_dump_reason reason, const struct tp_frozen *threads
     clock_gettime(CLOCK_REALTIME, &now);
     *header = (struct tp_file_header){ .version = TP_FORMAT_VERSION,
         .header_bytes = sizeof(*header),
-        .total_bytes = sizeof(dump.head),
+        .total_bytes = sizeof(*header) + count_rows() * sizeof(struct tp_region),
         .state = TP_FILE_DUMP,
         .reason = reason,
         .flags = view->flags,
@@ -230,12 +279,22 @@ static void describe(enum tp_dump_reason reason, const struct tp_frozen *threads
     add_row(TP_REGION_PROCESS, sizeof(struct tp_process_record), 1);
     add_row(TP_REGION_EXE, 1, view->exe_bytes);
     add_row(TP_REGION_COMMAND, 1, view->command_bytes);
+    add_row(TP_REGION_SAMPLING, sizeof(dump.copies.sampling), 1);
     add_row(TP_REGION_TOTALS, sizeof(struct tp_totals), 1);
     add_row(TP_REGION_CLASSES, sizeof(struct tp_class_count), TP_CLASSES);
     choose_latencies();
     add_row(TP_REGION_LATENCY, dump.latencies.record_bytes, dump.latencies.n);
     add_row(TP_REGION_ENDED, sizeof(struct tp_ended_record), threads->n_ended);
     add_row(TP_REGION_THREADS, sizeof(struct tp_counters), threads->n_slots);
+    const struct tp_copies *copies = &dump.copies;
+    add_copied_row(
+        TP_REGION_MODULES, sizeof(struct tp_module_record), &copies->modules);
+    add_copied_row(TP_REGION_NODES, sizeof(struct tp_node_record), &copies->nodes);
+    add_copied_row(TP_REGION_SITES, sizeof(struct tp_site_record), &copies->sites);
+    add_copied_row(
+        TP_REGION_SAMPLES, sizeof(struct tp_sample_record), &copies->samples);
+    finish_timeline(threads);
+    add_row(TP_REGION_TIMELINE, sizeof(dump.last), copies->points.n + 1);
 }
 
 /* Without memory for a copy: as they are now, `n` of them, the last perhaps empty. */
@@ -257,6 +316,12 @@ static uint32_t count_slots(void)
     return n;
 }
 
+static void put_copied(
+    struct writer *writer, const struct tp_copied *copied, uint64_t bytes)
+{
+    put(writer, copied->records, copied->n * bytes);
+}
+
 static void put_parts(struct writer *writer, enum tp_dump_reason reason,
     const struct tp_frozen *threads, const struct tp_live_view *view)
 {
@@ -269,10 +334,13 @@ static void put_parts(struct writer *writer, enum tp_dump_reason reason,
     uint64_t total = dump.head.header.total_bytes;
     writer->memory = tp_os_map(total);
     writer->room = writer->memory ? total : 0;
-    put(writer, &dump.head, sizeof(dump.head));
+    const struct tp_copies *copies = &dump.copies;
+    put(writer, &dump.head.header, sizeof(dump.head.header));
+    put(writer, dump.head.rows, dump.head.header.n_regions * sizeof(struct tp_region));
     put_padded(writer, view->process, sizeof(*view->process));
     put_padded(writer, view->exe, view->exe_bytes);
     put_padded(writer, view->command, view->command_bytes);
+    put(writer, &copies->sampling, sizeof(copies->sampling));
     put_padded(writer, &tp_account.totals, sizeof(tp_account.totals));
     put_padded(writer, tp_account.classes, sizeof(tp_account.classes));
     for (uint32_t i = 0; i < dump.latencies.n; i++)
@@ -282,6 +350,12 @@ static void put_parts(struct writer *writer, enum tp_dump_reason reason,
         put(writer, threads->slots, threads->n_slots * sizeof(*threads->slots));
     else
         put_slots_now(writer, threads->n_slots);
+    put_copied(writer, &copies->modules, sizeof(struct tp_module_record));
+    put_copied(writer, &copies->nodes, sizeof(struct tp_node_record));
+    put_copied(writer, &copies->sites, sizeof(struct tp_site_record));
+    put_copied(writer, &copies->samples, sizeof(struct tp_sample_record));
+    put_copied(writer, &copies->points, sizeof(dump.last));
+    put(writer, &dump.last, sizeof(dump.last));
     flush(writer);
     if (writer->memory) tp_os_unmap(writer->memory, total);
 }
@@ -292,7 +366,9 @@ static void put_dump(struct writer *writer, enum tp_dump_reason reason)
     struct tp_live_view view = tp_live_view();
     if (!tp_frozen_take(&threads, &view))
         threads = (struct tp_frozen){ .n_slots = count_slots() };
+    if (!tp_copies_take(&dump.copies)) view.flags |= TP_FILE_LOST_SITES;
     put_parts(writer, reason, &threads, &view);
+    tp_copies_drop(&dump.copies);
     tp_frozen_drop(&threads);
 }
 

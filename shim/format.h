@@ -53,6 +53,7 @@ enum tp_file_state {
 
 enum tp_file_flags {
     TP_FILE_LOST_COUNTS = 1,  // some thread's counters could not be kept in the file
+    TP_FILE_LOST_SITES = 2,  // records of who allocates are missing; the counts are not
 };
 
 enum tp_dump_reason {  // of a dump; 0 in a live file, but for EXIT after a sandbox
@@ -81,7 +82,7 @@ struct tp_file_header {
     uint64_t ticks;            // the same instant on the cycle counter
     uint64_t rss_bytes;        // resident set of the process then; 0 in a live file
     uint64_t rss_peak_bytes;   // its high-water mark; 0 in a live file
-    uint64_t live_file_bytes;  // of the live file behind a dump; 0: none, or unknown
+    uint64_t live_file_bytes;  // of pages of the live file; 0: none, or unknown
     uint8_t reserved1[24];
 };
 static_assert(sizeof(struct tp_file_header) == 128, "the header is part of the format");

@@ -22,6 +22,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -31,7 +32,10 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-enum { TRIES = 100 };  // of a call that signals may cut short
+enum {
+    TRIES = 100,     // of a call that signals may cut short
+    PART_TRIES = 3,  // of a child, which must not go on in its parent's pages
+};
 
 bool tp_growth_map_part(int fd, void *at, size_t bytes, uint64_t offset)
 {
@@ -121,6 +125,19 @@ int tp_growth_map(
     if (!error && !tp_growth_map_part(fd, at, bytes, offset)) error = errno;
     close(fd);
     return error;
+}
+
+bool tp_growth_part(void *at, size_t bytes, size_t keep)
+{
+    for (int i = 0; i < PART_TRIES; i++) {
+        char *copy = tp_os_map(bytes);
+        if (!copy) continue;
+        memcpy(copy, at, keep);
+        int flags = MREMAP_MAYMOVE | MREMAP_FIXED;
+        if (mremap(copy, bytes, bytes, flags, at) != MAP_FAILED) return true;
+        tp_os_unmap(copy, bytes);
+    }
+    return false;
 }
 
 bool tp_growth_release(

@@ -6,18 +6,21 @@
  * mapped over them with MAP_FIXED, so that the hot paths know nothing of it and the
  * kernel keeps the account whatever ends the process:
  *
- *     offset 0      4 KiB   12 KiB                64 KiB     96 KiB      160 KiB ...
- *     +------------+-------+---------------------+----------+-----------+---------
- *     | header and | pro-  | totals, classes,    | ended    | bay 0:    | bay 1 ...
- *     | rows       | cess  | latencies           | threads  | 32 slots  |
- *     +------------+-------+---------------------+----------+-----------+---------
+ *     offset 0      4 KiB       12 KiB           64 KiB     96 KiB     160 KiB ...
+ *     +------------+-----------+----------------+----------+----------+-------------
+ *     | header and | process,  | totals,        | ended    | bay 0:   | further bays,
+ *     | rows       | sampling  | classes,       | threads  | 32 slots | pieces of the
+ *     |            |           | latencies      |          |          | tables
+ *     +------------+-----------+----------------+----------+----------+-------------
+ *
+ * What comes after the ended threads are parts in the order of their growth (parts.c).
  *
  * Every page is reserved before it is touched (a full tmpfs is an error here, not a
  * SIGBUS later); the descriptor is closed after mmap, because programs close what
  * they do not know. A disk file would not do: a store to its pages after write-back
  * costs microseconds to hundreds of milliseconds.
  *
- * A further bay needs no descriptor either: see growth.c.
+ * A further part needs no descriptor either: see growth.c.
  *
  * A forked child must not count into its parent's pages: it gets private copies at
  * once, and a file of its own only when it lives long enough to reach a slow path,
@@ -43,18 +46,19 @@
 enum {
     HEAD_BYTES = 4096,
     PROCESS_BYTES = 8192,
+    TEXT_BYTES = PROCESS_BYTES - (int)sizeof(struct tp_process_record) -
+        (int)sizeof(struct tp_sampling_record),
     ENDED = 256,
     BAY_BYTES = 64 * 1024,
     AT_PROCESS = HEAD_BYTES,
     AT_ACCOUNT = AT_PROCESS + PROCESS_BYTES,
     AT_ENDED = AT_ACCOUNT + (int)sizeof(struct tp_account),
-    AT_BAYS = AT_ENDED + ENDED * (int)sizeof(struct tp_ended_record),
+    AT_PARTS = AT_ENDED + ENDED * (int)sizeof(struct tp_ended_record),
     BAYS = 1024,
     SETTLE_AFTER = 32,         // slow paths of a forked child,
     SETTLE_NS = 10 * 1000000,  // or so long after the fork
-    NAMES = 100,               // tried in a folder
 };
-static_assert(AT_BAYS % 4096 == 0, "bays begin on a page");
+static_assert(AT_PARTS % 4096 == 0, "parts begin on a page");
 
 /* What live.c itself keeps in the file; static memory until the file is there. */
 static struct {
@@ -66,19 +70,32 @@ static struct {
         uint8_t head_page[HEAD_BYTES];
     };
     union {
-        struct tp_process_record process;
-        uint8_t process_page[PROCESS_BYTES];  // record, executable, arguments
+        struct {
+            struct tp_process_record process;
+            char text[TEXT_BYTES];  // executable, arguments
+            struct tp_sampling_record sampling;
+        };
+        uint8_t process_page[PROCESS_BYTES];
     };
 } file __attribute__((aligned(4096)));
+
+struct tp_sampling_record *const tp_sampling = &file.sampling;
+
+static struct tp_parts parts = { .header = &file.header, .rows = file.rows };
 
 static struct tp_ended_record ended[ENDED] __attribute__((aligned(4096)));
 
 static struct {
     struct tp_live_place place;  // of the file; path empty: no file
-    char beside[TP_PATH + 8];    // path.new, until the file is filled
+    char beside[TP_BESIDE];      // path.new, until the file is filled
     bool shared;                 // something of ours lies in pages of a file
     struct tp_counters *bay[BAYS];
+    uint64_t bay_at[BAYS];  // in the file
     uint32_t n_bays;
+    size_t exe_bytes;            // in file.text, which is not asked again
+    size_t command_at;           // likewise
+    size_t command_bytes;        // likewise
+    _Atomic(uint64_t) reserved;  // bytes of the file that have pages
     _Atomic(uint32_t) n_ended;
     uint32_t flags;       // enum tp_file_flags
     bool late;            // something may have been counted before the file is made
@@ -91,30 +108,27 @@ static struct {
 
 /* ---- what the file says of itself ---- */
 
-static void add_row(
+static bool add_row(
     uint32_t kind, uint32_t record_bytes, uint64_t count, uint64_t offset)
 {
-    uint32_t n = file.header.n_regions;
-    if (n >= TP_FORMAT_REGIONS) return;
-    file.rows[n] = (struct tp_region){
+    const struct tp_region row = {
         .kind = kind, .record_bytes = record_bytes, .count = count, .offset = offset
     };
-    __atomic_store_n(&file.header.n_regions, n + 1, __ATOMIC_RELEASE);
+    return tp_parts_list(&parts, &row);
 }
 
-/* Bays follow each other in the file: one row covers them all. */
-static void add_bay_row(uint64_t offset)
+/* Also of a bay without pages: it keeps its place. */
+static bool add_bay_row(uint32_t bay)
 {
-    uint64_t slots = BAY_BYTES / sizeof(struct tp_counters);
-    uint32_t n = file.header.n_regions;
-    struct tp_region *last = n ? &file.rows[n - 1] : NULL;
-    if (last && last->kind == TP_REGION_THREADS &&
-        last->offset + last->count * sizeof(struct tp_counters) == offset) {
-        __atomic_store_n(&last->count, last->count + slots, __ATOMIC_RELEASE);
-    } else {
-        add_row(TP_REGION_THREADS, sizeof(struct tp_counters), slots, offset);
-    }
-    __atomic_store_n(&file.header.total_bytes, offset + BAY_BYTES, __ATOMIC_RELEASE);
+    return add_row(TP_REGION_THREADS, sizeof(struct tp_counters),
+        BAY_BYTES / sizeof(struct tp_counters), live.bay_at[bay]);
+}
+
+static void note_reserved(uint64_t bytes)
+{
+    uint64_t all =
+        atomic_fetch_add_explicit(&live.reserved, bytes, memory_order_relaxed);
+    __atomic_store_n(&file.header.live_file_bytes, all + bytes, __ATOMIC_RELAXED);
 }
 
 static void refresh_clocks(void)
@@ -148,23 +162,33 @@ static void describe_file(void)
 {
     size_t exe = strlen(tp_boot.exe);
     size_t aligned = tp_align_up(exe, 8);
-    size_t room = PROCESS_BYTES - sizeof(struct tp_process_record) - aligned;
+    size_t room = TEXT_BYTES - aligned;
     size_t command = tp_boot.command_bytes < room ? tp_boot.command_bytes : room;
     if (!tp_options.command) command = 0;
-    uint8_t *text = file.process_page + sizeof(struct tp_process_record);
-    memcpy(text, tp_boot.exe, exe);
-    if (command) memcpy(text + aligned, tp_boot.command, command);
+    memcpy(file.text, tp_boot.exe, exe);
+    if (command) memcpy(file.text + aligned, tp_boot.command, command);
+    live.exe_bytes = exe;
+    live.command_at = aligned;
+    live.command_bytes = command;
 
     memcpy(file.header.magic, TP_FORMAT_MAGIC, sizeof(file.header.magic));
     file.header.version = TP_FORMAT_VERSION;
     file.header.header_bytes = sizeof(struct tp_file_header);
     file.header.state = TP_FILE_LIVE;
     file.header.row_bytes = sizeof(struct tp_region);
-    file.header.n_regions = 0;
+    refresh_clocks();
+}
+
+/* Lists all that there is anew, none of it lost; of the tables nothing yet. */
+static void list_parts(void)
+{
+    tp_parts_init(&parts, AT_PARTS);
+    uint64_t at = AT_PROCESS + offsetof(__typeof__(file), text) - HEAD_BYTES;
     add_row(TP_REGION_PROCESS, sizeof(struct tp_process_record), 1, AT_PROCESS);
-    uint64_t at = AT_PROCESS + sizeof(struct tp_process_record);
-    add_row(TP_REGION_EXE, 1, exe, at);
-    add_row(TP_REGION_COMMAND, 1, command, at + aligned);
+    add_row(TP_REGION_EXE, 1, live.exe_bytes, at);
+    add_row(TP_REGION_COMMAND, 1, live.command_bytes, at + live.command_at);
+    add_row(TP_REGION_SAMPLING, sizeof(struct tp_sampling_record), 1,
+        AT_PROCESS + offsetof(__typeof__(file), sampling) - HEAD_BYTES);
     add_row(TP_REGION_TOTALS, sizeof(struct tp_totals), 1,
         AT_ACCOUNT + offsetof(struct tp_account, totals));
     add_row(TP_REGION_CLASSES, sizeof(struct tp_class_count), TP_CLASSES,
@@ -172,103 +196,100 @@ static void describe_file(void)
     add_row(TP_REGION_LATENCY, sizeof(struct tp_latency), TP_OPERATIONS * TP_SHARDS,
         AT_ACCOUNT + offsetof(struct tp_account, latency));
     add_row(TP_REGION_ENDED, sizeof(struct tp_ended_record), ENDED, AT_ENDED);
-    file.header.total_bytes = AT_BAYS;
-    refresh_clocks();
+    file.header.flags &= ~live.flags;
+    live.flags = 0;
+    if (live.torn) file.header.flags |= TP_FILE_LOST_COUNTS;
+    for (uint32_t i = 0; i < live.n_bays; i++) {
+        live.bay_at[i] = tp_parts_claim(&parts, BAY_BYTES);
+        add_bay_row(i);
+    }
+}
+
+static void note_lost(uint32_t flag)
+{
+    live.flags |= flag;
+    file.header.flags |= flag;
 }
 
 /* ---- mapping ---- */
 
-/* Makes room for all bays behind the `bytes` in use; without it extend() needs a name. */
+/*
+ * Makes room for all that can still come behind the `bytes` in use, a hole: without it
+ * growth needs the file's name.
+ */
 static void stretch(int fd, uint64_t bytes)
 {
-    uint64_t all = AT_BAYS + (uint64_t)BAYS * BAY_BYTES;
-    bool good = tp_os_file_limit() >= all && ftruncate(fd, (off_t)all) == 0;
+    uint64_t all = AT_PARTS + (uint64_t)BAYS * BAY_BYTES + tp_filing_most();
+    uint64_t most = tp_os_file_limit();
+    if (all > most) all = most & ~(uint64_t)(tp_os_page() - 1);
+    bool good = all > bytes && ftruncate(fd, (off_t)all) == 0;
     live.place.length = good ? all : bytes;
-}
-
-static void set_name(const char *folder, unsigned n)
-{
-    tp_format(live.place.path, TP_PATH, "%s/tidepool.%u.%lu.%u", folder, tp_boot.pid,
-        (unsigned long)tp_boot.start_jiffies, n);
-}
-
-/* Under the name itself a kill must leave nothing but a whole account. */
-static int create_beside(const char *folder)
-{
-    for (unsigned n = 0; n < NAMES; n++) {
-        set_name(folder, n);
-        tp_format(live.beside, sizeof(live.beside), "%s.new", live.place.path);
-        int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
-        int fd = open(live.beside, flags, 0600);
-        if (fd >= 0) return fd;
-        if (errno != EEXIST) return -1;
-    }
-    return -1;
-}
-
-/* Gives the filled file the first name that is free; 0 or an errno. */
-static int take_name(const char *folder)
-{
-    int error = EEXIST;
-    for (unsigned n = 0; n < NAMES && error == EEXIST; n++) {
-        set_name(folder, n);
-        error = tp_names_give(live.beside, live.place.path);
-    }
-    return error;
 }
 
 static uint64_t offset_of(uint32_t slot)
 {
-    return AT_BAYS + (uint64_t)slot * sizeof(struct tp_counters);
+    return live.bay_at[slot / TP_BAY_SLOTS] +
+        slot % TP_BAY_SLOTS * sizeof(struct tp_counters);
 }
 
-/* False for bays in which nobody counts; the last one gives the file its length. */
-static bool has_pages(uint32_t bay)
+static uint32_t slots_used(uint32_t bay)
 {
-    return !tp_pool_is_gone(bay) || bay + 1 == live.n_bays;
+    uint32_t used = tp_pool_slots() - bay * TP_BAY_SLOTS;
+    return used < TP_BAY_SLOTS ? used : TP_BAY_SLOTS;
+}
+
+/* Room and content for a part that is in memory already; 0 or an errno. */
+static int fill(int fd, const void *from, uint64_t offset, size_t bytes, size_t used)
+{
+    int error = tp_growth_reserve(fd, offset, bytes);
+    if (!error && used && pwrite(fd, from, used, (off_t)offset) != (ssize_t)used)
+        error = errno ? errno : ENOSPC;
+    if (!error) note_reserved(bytes);
+    return error;
 }
 
 /* Content first, then the mapping over it: what was counted so far stays. */
 static int fill_and_map(int fd)
 {
-    int error = tp_growth_reserve(fd, 0, AT_BAYS);
-    for (uint32_t i = 0; !error && i < live.n_bays; i++)
-        if (has_pages(i))
-            error = tp_growth_reserve(fd, offset_of(i * TP_BAY_SLOTS), BAY_BYTES);
-    if (error) return error;
+    struct tp_filing tables;
+    atomic_store_explicit(&live.reserved, 0, memory_order_relaxed);
+    list_parts();
     // At the start the rest is zero, as the file is.
     size_t account = live.late ? sizeof(tp_account) : TP_PAGE;
     size_t n_ended = live.late ? sizeof(ended) : 0;
-    if (pwrite(fd, &file, sizeof(file), 0) != (ssize_t)sizeof(file) ||
-        pwrite(fd, &tp_account, account, AT_ACCOUNT) != (ssize_t)account ||
-        pwrite(fd, ended, n_ended, AT_ENDED) != (ssize_t)n_ended)
-        return errno;
-    for (uint32_t i = 0; i < live.n_bays; i++) {
-        if (!has_pages(i)) continue;
-        uint32_t used = tp_pool_slots() - i * TP_BAY_SLOTS;
-        if (used > TP_BAY_SLOTS) used = TP_BAY_SLOTS;
-        size_t length = used * sizeof(struct tp_counters);
-        off_t at = (off_t)offset_of(i * TP_BAY_SLOTS);
-        if (pwrite(fd, live.bay[i], length, at) != (ssize_t)length) return errno;
-    }
+    int error = fill(fd, &tp_account, AT_ACCOUNT, sizeof(tp_account), account);
+    if (!error) error = fill(fd, ended, AT_ENDED, sizeof(ended), n_ended);
+    for (uint32_t i = 0; !error && i < live.n_bays; i++)
+        if (!tp_pool_is_gone(i))
+            error = fill(fd, live.bay[i], live.bay_at[i], BAY_BYTES,
+                slots_used(i) * sizeof(struct tp_counters));
+    if (error) return error;
+    if (!tp_filing_fill(&tables, fd, &parts)) note_lost(TP_FILE_LOST_SITES);
+    note_reserved(tables.bytes);
+    // The header last: by now it knows of all parts.
+    note_reserved(sizeof(file));
+    error = tp_growth_reserve(fd, 0, sizeof(file));
+    if (!error && pwrite(fd, &file, sizeof(file), 0) != (ssize_t)sizeof(file))
+        error = errno ? errno : ENOSPC;
+    if (error) return error;
 
-    stretch(fd, offset_of(live.n_bays * TP_BAY_SLOTS));
+    // Past the last row, though that may be of a bay without pages.
+    stretch(fd, atomic_load_explicit(&parts.end, memory_order_relaxed));
     // From here on a part may be shared with children, even if the next one fails.
     live.shared = true;
     bool good = tp_growth_map_part(fd, &file, sizeof(file), 0) &&
         tp_growth_map_part(fd, &tp_account, sizeof(tp_account), AT_ACCOUNT) &&
         tp_growth_map_part(fd, ended, sizeof(ended), AT_ENDED);
     for (uint32_t i = 0; good && i < live.n_bays; i++)
-        if (has_pages(i))
-            good = tp_growth_map_part(
-                fd, live.bay[i], BAY_BYTES, offset_of(i * TP_BAY_SLOTS));
-    return good ? 0 : errno;
+        if (!tp_pool_is_gone(i))  // someone counts there
+            good = tp_growth_map_part(fd, live.bay[i], BAY_BYTES, live.bay_at[i]);
+    return good && tp_filing_map(&tables, fd) ? 0 : errno;
 }
 
 /* Tries one folder; 0 or an errno. */
 static int open_in(const char *folder)
 {
-    int fd = create_beside(folder);
+    int fd = tp_names_create(live.place.path, live.beside, folder);
     if (fd < 0) {
         live.place.path[0] = '\0';
         return errno;
@@ -278,7 +299,7 @@ static int open_in(const char *folder)
     // The umask may have taken even the owner's right to read it later.
     if (!error && (status.st_mode & 0777) != 0600) fchmod(fd, 0600);
     if (!error) error = fill_and_map(fd);
-    if (!error) error = take_name(folder);
+    if (!error) error = tp_names_take(live.place.path, live.beside, folder);
     close(fd);
     if (error) {
         unlink(live.beside);
@@ -322,18 +343,6 @@ static void open_file(void)
         tp_options.live == TP_LIVE_PATH ? tp_options.live_path : "", error);
 }
 
-/* Lists the bays anew, none of them lost. */
-static void list_bays(void)
-{
-    uint32_t n = file.header.n_regions;
-    while (n && file.rows[n - 1].kind == TP_REGION_THREADS) n--;
-    file.header.n_regions = n;
-    file.header.flags &= ~live.flags;
-    live.flags = 0;
-    for (uint32_t i = 0; i < live.n_bays; i++)
-        add_bay_row(AT_BAYS + (uint64_t)i * BAY_BYTES);
-}
-
 void tp_live_open(void)
 {
     uint32_t flags = 0;
@@ -342,24 +351,19 @@ void tp_live_open(void)
         flags |= TP_PROCESS_NO_RANGE;
     describe_process(flags);
     describe_file();
-    list_bays();
+    list_parts();
     open_file();
     atomic_fetch_add_explicit(
-        &tp_account.totals.self_bytes, AT_BAYS, memory_order_relaxed);
-}
-
-static void note_lost_counts(void)
-{
-    live.flags |= TP_FILE_LOST_COUNTS;
-    file.header.flags |= TP_FILE_LOST_COUNTS;
+        &tp_account.totals.self_bytes, AT_PARTS, memory_order_relaxed);
 }
 
 bool tp_host_release(struct tp_counters *counters, uint32_t first, uint32_t n)
 {
     int saved = errno;
+    size_t bytes = n * sizeof(*counters);
     const struct tp_live_place *place = live.place.path[0] ? &live.place : NULL;
-    bool good =
-        tp_growth_release(place, counters, offset_of(first), n * sizeof(*counters));
+    bool good = tp_growth_release(place, counters, offset_of(first), bytes);
+    if (good && place) note_reserved(-(uint64_t)bytes);
     errno = saved;
     return good;
 }
@@ -368,9 +372,12 @@ void tp_host_restore(struct tp_counters *counters, uint32_t first, uint32_t n)
 {
     int saved = errno;
     size_t bytes = n * sizeof(*counters);
-    if (live.place.path[0] &&
-        tp_growth_map(&live.place, counters, offset_of(first), bytes))
-        note_lost_counts();
+    if (live.place.path[0]) {
+        if (tp_growth_map(&live.place, counters, offset_of(first), bytes))
+            note_lost(TP_FILE_LOST_COUNTS);
+        else
+            note_reserved(bytes);
+    }
     errno = saved;
 }
 
@@ -380,16 +387,35 @@ void tp_host_bay(struct tp_counters *counters, uint32_t first)
     if (bay >= BAYS) return;
     live.bay[bay] = counters;
     live.n_bays = bay + 1;
-    if (!file.header.n_regions) return;  // not opened yet
-    uint64_t offset = AT_BAYS + (uint64_t)bay * BAY_BYTES;
+    if (!parts.n_rows) return;                     // not opened yet
     if (live.flags & TP_FILE_LOST_COUNTS) return;  // a gap is there already
+    live.bay_at[bay] = tp_parts_claim(&parts, BAY_BYTES);
+    if (!live.place.path[0]) return;  // list_parts() will know it
     int saved = errno;
-    if (live.place.path[0] && tp_growth_map(&live.place, counters, offset, BAY_BYTES)) {
-        note_lost_counts();
-    } else {
-        add_bay_row(offset);
-    }
+    if (tp_growth_map(&live.place, counters, live.bay_at[bay], BAY_BYTES) == 0 &&
+        add_bay_row(bay))
+        note_reserved(BAY_BYTES);
+    else
+        note_lost(TP_FILE_LOST_COUNTS);
     errno = saved;
+}
+
+uint64_t tp_live_claim(uint64_t bytes)
+{
+    return live.place.path[0] ? tp_parts_claim(&parts, bytes) : 0;
+}
+
+bool tp_live_add(const struct tp_live_part *part)
+{
+    int saved = errno;
+    bool good = tp_growth_map(&live.place, part->at, part->offset, part->bytes) == 0 &&
+        add_row(part->kind, part->record_bytes, part->count, part->offset);
+    if (good)
+        note_reserved(part->bytes);
+    else
+        note_lost(TP_FILE_LOST_SITES);
+    errno = saved;
+    return good;
 }
 
 struct tp_process_record *tp_live_process(void)
@@ -421,7 +447,6 @@ static void open_late(void)
     uintptr_t outer;
     live.due = !tp_pool_begin_alone(&outer);
     if (live.due) return;
-    list_bays();
     live.late = true;
     file.header.reason = 0;  // an exec that failed may have closed the last one
     open_file();
@@ -477,44 +502,26 @@ void tp_host_thread_ended(
 
 /* ---- fork ---- */
 
-/*
- * Puts private memory in the place of shared pages; the first `keep` bytes stay. Fails:
- * false, and the pages are still the parent's.
- */
-static bool privatise(void *at, size_t bytes, size_t keep)
-{
-    for (int i = 0; i < 3; i++) {
-        char *copy = tp_os_map(bytes);
-        if (!copy) continue;
-        memcpy(copy, at, keep);
-        int flags = MREMAP_MAYMOVE | MREMAP_FIXED;
-        if (mremap(copy, bytes, bytes, flags, at) != MAP_FAILED) return true;
-        tp_os_unmap(copy, bytes);
-    }
-    return false;
-}
-
 /* Leaves the parent's file to the parent. */
 static void part_from_parent(void)
 {
     size_t totals = sizeof(struct tp_totals) + sizeof(tp_account.classes);
     struct tp_walk walk = tp_pool_walk();
-    bool good = privatise(ended, sizeof(ended), 0);
-    uint32_t slots = tp_pool_slots();
+    bool good = tp_growth_part(ended, sizeof(ended), 0);
     for (uint32_t i = 0; i < live.n_bays; i++) {
         if (tp_pool_is_gone(i)) continue;  // private already, and zero
-        uint32_t used = slots - i * TP_BAY_SLOTS;
-        if (used > TP_BAY_SLOTS) used = TP_BAY_SLOTS;
-        size_t bytes = used * sizeof(struct tp_counters);
-        good = privatise(live.bay[i], BAY_BYTES, bytes) && good;
+        size_t bytes = slots_used(i) * sizeof(struct tp_counters);
+        good = tp_growth_part(live.bay[i], BAY_BYTES, bytes) && good;
     }
-    good = privatise(&tp_account, sizeof(tp_account), totals) && good;
+    good = tp_growth_part(&tp_account, sizeof(tp_account), totals) && good;
     // The parent goes on: it may have folded slots while they were copied.
     live.torn = live.torn || !tp_pool_walked(&walk);
     // No memory at all: we count into the parent's file, which should say so.
     if (!good) file.header.flags |= TP_FILE_LOST_COUNTS;
-    live.shared = !privatise(&file, sizeof(file), sizeof(file)) || !good;
-    if (live.torn) note_lost_counts();
+    bool tables = tp_tables_part();
+    live.shared =
+        !tp_growth_part(&file, sizeof(file), sizeof(file)) || !good || !tables;
+    if (live.torn) file.header.flags |= TP_FILE_LOST_COUNTS;
 }
 
 void tp_live_forked(void)
@@ -524,7 +531,12 @@ void tp_live_forked(void)
     live.place.path[0] = '\0';
     live.parent_pid = tp_boot.pid;
     if (!tp_os_is_sandboxed()) tp_boot_forked();
-    if (live.shared) part_from_parent();
+    if (live.shared)
+        part_from_parent();
+    else
+        tp_tables_part();  // for their locks
+    atomic_store_explicit(&parts.lock.word, 0, memory_order_relaxed);
+    tp_timeline_forked();
     atomic_store_explicit(&live.n_ended, 0, memory_order_relaxed);
     if (had_file) live.due = true;
     live.fresh_fork = true;
@@ -573,14 +585,16 @@ bool tp_host_settle(void)
 struct tp_live_view tp_live_view(void)
 {
     uint32_t n = atomic_load_explicit(&live.n_ended, memory_order_relaxed);
+    uint64_t bytes = atomic_load_explicit(&live.reserved, memory_order_relaxed);
     return (struct tp_live_view){ .process = &file.process,
-        .exe = (const char *)file.process_page + sizeof(struct tp_process_record),
-        .exe_bytes = file.rows[1].count,
-        .command = (const char *)&file + file.rows[2].offset,
-        .command_bytes = file.rows[2].count,
+        .exe = file.text,
+        .exe_bytes = live.exe_bytes,
+        .command = file.text + live.command_at,
+        .command_bytes = live.command_bytes,
         .ended = ended,
         .n_ended = n < ENDED ? n : ENDED,
-        // Bays that the file has no room for are in memory all the same.
-        .flags = live.torn ? live.flags : file.header.flags & ~live.flags,
-        .file_bytes = live.place.path[0] ? file.header.total_bytes : 0 };
+        // Parts that the file has no room for are in memory all the same.
+        .flags =
+            (file.header.flags & ~live.flags) | (live.torn ? TP_FILE_LOST_COUNTS : 0),
+        .file_bytes = live.place.path[0] ? bytes : 0 };
 }

@@ -13,6 +13,7 @@
 #include "pool/counters.h"
 #include "shim/format.h"
 #include "shim/life.h"
+#include "shim/profile.h"
 
 #include <sys/types.h>
 
@@ -87,6 +88,84 @@ struct tp_frozen {
 bool tp_frozen_take(struct tp_frozen *out, const struct tp_live_view *view);
 void tp_frozen_drop(struct tp_frozen *frozen);
 
+/* copied.c */
+
+/* Records of one kind, copied. */
+struct tp_copied {
+    void *records;
+    uint32_t n;
+    size_t bytes;  // of the memory
+};
+
+/*
+ * Who allocates, at nearly one moment. Every index leads to a record that is here: what
+ * refers is copied before what it refers to, and that is never taken back.
+ */
+struct tp_copies {
+    struct tp_sampling_record sampling;
+    struct tp_copied samples;  // those that are alive
+    struct tp_copied sites;    // by their numbers; what was not complete yet is zero
+    struct tp_copied nodes;
+    struct tp_copied modules;
+    struct tp_copied points;
+};
+
+/*
+ * Fails: false, without memory; then there is but the sampling record. Context:
+ * signal-safe.
+ */
+bool tp_copies_take(struct tp_copies *out);
+void tp_copies_drop(struct tp_copies *copies);
+
+/*
+ * For table.c: a place of `bytes` at the end of the live file, which is claimed but has
+ * no memory yet; its offset, or 0 when there is no file.
+ */
+uint64_t tp_live_claim(uint64_t bytes);
+
+/* A further piece of a table. */
+struct tp_live_part {
+    uint32_t kind;  // enum tp_region_kind
+    uint32_t record_bytes;
+    uint64_t count;
+    void *at;         // where it is to be mapped; reserved address space
+    size_t bytes;     // of it, whole pages
+    uint64_t offset;  // in a place that was claimed
+};
+
+/*
+ * Reserves the piece in the file, maps it and lists its records. False: the file has no
+ * room for it, and says so; what is mapped at `at` then is nobody's.
+ */
+bool tp_live_add(const struct tp_live_part *part);
+
+/* parts.c: what stands where in the live file */
+
+/*
+ * The end of the file is a sequence of parts in the order in which they were claimed;
+ * rows tell of those that have memory. Neighbours of one kind share a row. Any thread
+ * may claim and list, of one kind only one at a time.
+ */
+struct tp_parts {
+    struct tp_file_header *header;
+    struct tp_region *rows;  // TP_FORMAT_REGIONS of them
+    uint32_t n_rows;         // the header's own number is not trusted
+    struct tp_lock lock;
+    _Atomic(uint64_t) end;  // what lies behind nobody has claimed
+};
+
+/* Forgets all rows; the parts begin at `end`. */
+void tp_parts_init(struct tp_parts *parts, uint64_t end);
+
+/* Offset of `bytes` more. */
+uint64_t tp_parts_claim(struct tp_parts *parts, uint64_t bytes);
+
+/*
+ * Lists records; commit-last. False: there is no row for them, or the lock is held by
+ * whoever this thread interrupted.
+ */
+bool tp_parts_list(struct tp_parts *parts, const struct tp_region *row);
+
 /* growth.c: parts of the live file */
 
 struct tp_live_place {
@@ -108,14 +187,45 @@ int tp_growth_map(
     const struct tp_live_place *place, void *at, uint64_t offset, size_t bytes);
 
 /*
+ * In a forked child: private memory takes the place of shared pages; the first `keep`
+ * bytes stay. Fails: false, and the pages are still the parent's.
+ */
+bool tp_growth_part(void *at, size_t bytes, size_t keep);
+
+/*
  * Zeros take the place of a part of the file (NULL: there is none), which gives its
  * pages back. False: nothing has changed.
  */
 bool tp_growth_release(
     const struct tp_live_place *place, void *at, uint64_t offset, size_t bytes);
 
+/* filing.c: the tables move into a new file */
+
+struct tp_filing {
+    uint64_t at[8];  // of each table, in their order; 0: it has no place
+    uint64_t bytes;  // reserved for them
+};
+
+/* Reserves, fills and lists; false: some table has no room. */
+bool tp_filing_fill(struct tp_filing *filing, int fd, struct tp_parts *parts);
+
+/* Maps what was filled; false: errno says why. */
+bool tp_filing_map(const struct tp_filing *filing, int fd);
+
+/* Bytes of all tables when they are full. */
+uint64_t tp_filing_most(void);
+
 /* names.c: 0, or an errno: EEXIST, and nothing has changed, when `to` is taken. */
 int tp_names_give(const char *from, const char *to);
+
+/*
+ * The live file is made beside its name: under the name itself a kill must leave nothing
+ * but a whole account. Opens it (below 0: errno says why); then, filled, it takes the
+ * first name that is free (0, or an errno). Both fill in the names that they found.
+ */
+enum { TP_BESIDE = TP_PATH + 8 };
+int tp_names_create(char path[TP_PATH], char beside[TP_BESIDE], const char *folder);
+int tp_names_take(char path[TP_PATH], const char *beside, const char *folder);
 
 /* dump.c */
 

@@ -36,26 +36,44 @@
 /*
  * Records of one kind. Their address space is reserved once and never moves; memory
  * comes piece by piece, from the live file as long as there is one. Record numbers are
- * handed out in order and never taken back.
+ * handed out in order, from `first`, and never taken back.
+ *
+ * Holds always: n <= ready <= room <= most; records first .. n - 1 were handed out;
+ * records 0 .. filed - 1 lie in pages of a file, filed .. ready - 1 in memory of our own.
  */
 struct tp_table {
     const uint32_t kind;  // enum tp_region_kind
     const uint32_t record_bytes;
     const uint32_t most;      // records
+    const uint32_t first;     // number of the first; those before it stay zero
     char *records;            // reserved on first use
-    _Atomic(uint32_t) n;      // records handed out
+    _Atomic(uint32_t) n;      // above the last number handed out; 0: none was
     _Atomic(uint32_t) ready;  // records that have memory
+    // What follows is under the lock.
+    struct tp_lock lock;
+    _Atomic(uint32_t) grower;  // thread that holds it
+    uint32_t room;             // records that have address space; 0: not reserved yet
+    uint32_t filed;            // records in pages of a file
+    uint32_t claim_first;      // records claim_first .. claim_end - 1 have a place
+    uint32_t claim_end;        // in the file,
+    uint64_t claim_at;         // from here on
+    bool lost;                 // the file has no room: further pieces are anonymous
+    bool dead;                 // see tp_tables_part()
 };
-extern struct tp_table tp_modules;   // struct tp_module_record
-extern struct tp_table tp_nodes;     // struct tp_node_record; 0 is the root
-extern struct tp_table tp_sites;     // struct tp_site_record; 0 is not used
-extern struct tp_table tp_samples;   // struct tp_sample_record; 0 is not used
-extern struct tp_table tp_timeline;  // struct tp_point_record
+extern struct tp_table tp_modules;   // struct tp_module_record, from 0
+extern struct tp_table tp_nodes;     // struct tp_node_record, from 1; 0 is the root
+extern struct tp_table tp_sites;     // struct tp_site_record, from 1
+extern struct tp_table tp_samples;   // struct tp_sample_record, from 1
+extern struct tp_table tp_timeline;  // struct tp_point_record, from 0
 
-/* One record more, all zero; its number, or UINT32_MAX: full, or no memory. */
+/*
+ * One record more, all zero; its number, or UINT32_MAX: full, or no memory, or another
+ * thread takes its time to get some.
+ * Context: cold; any thread, signal handlers included; lock-free but for growth.
+ */
 uint32_t tp_table_add(struct tp_table *table);
 
-/* Records handed out, all of which have memory. */
+/* Above the highest number handed out; 0 when none was. All records below have memory. */
 uint32_t tp_table_count(const struct tp_table *table);
 
 /* Record `i`; NULL when it was never handed out. */
@@ -68,14 +86,29 @@ static inline void *tp_table_at(const struct tp_table *table, uint32_t i)
 
 /*
  * In a forked child: private copies take the place of what is shared with the parent,
- * and locks are free. False: some could not be had, and the table is empty from here on.
+ * and locks are free. False: some could not be had, and that table is empty, and stays
+ * so, from here on. Called by tp_live_forked(), before anything else of the profile.
  */
 bool tp_tables_part(void);
 
 /* The tables, for who writes dumps or maps files; NULL after the last. */
 struct tp_table *tp_table_next(struct tp_table *before);
 
-/* The record of how samples are taken; in the live file, one of its kind. */
+/* Bytes of a table that have memory, and as many as were ever handed out. */
+uint64_t tp_table_bytes(const struct tp_table *table);
+uint64_t tp_table_used_bytes(const struct tp_table *table);
+
+/*
+ * All of its memory has just been mapped from `offset` of a new file; or could not be,
+ * and stays where it is. Needs: nobody adds meanwhile.
+ */
+void tp_table_filed(struct tp_table *table, uint64_t offset);
+void tp_table_not_filed(struct tp_table *table);
+
+/*
+ * The record of how samples are taken. Static memory, at the head of the live file from
+ * the start; a forked child goes on from its parent's figures.
+ */
 extern struct tp_sampling_record *const tp_sampling;
 
 /* The weight of a sampled block, and what it stands for. */
@@ -165,12 +198,25 @@ void tp_samples_forked(void);
 
 /* ---- timeline.c ---- */
 
-/* Adds a point when it is time. Context: a tick, any thread. */
+/* Adds a point when it is time. Context: a tick, any thread; not in signal handlers. */
 void tp_timeline_tick(void);
 
-/* Adds or replaces the last point: a dump is about to be made. Signal-safe. */
-void tp_timeline_now(void);
+/*
+ * Completes the point that a dump ends with, which the table does not hold: the dump
+ * knows all but the maximum, which is at least live_bytes. Signal-safe.
+ */
+void tp_timeline_now(struct tp_point_record *point);
 
+/* The points in the table, whole ones, in order; at most `room`. Signal-safe. */
+uint32_t tp_timeline_copy(struct tp_point_record *out, uint32_t room);
+
+/*
+ * Adds a point, merging others when there is no room. False: it is no later than the last.
+ * Needs: one thread at a time.
+ */
+bool tp_timeline_add(const struct tp_point_record *point);
+
+/* In a forked child, which has a time of its own. Called by tp_live_forked(). */
 void tp_timeline_forked(void);
 
 #endif

@@ -131,6 +131,7 @@ void tp_host_say_place(const char *heading, uint32_t place)
 void tp_host_tick(void)
 {
     tp_live_settle();
+    tp_timeline_tick();
     bool due = passed(&sample.next_dump_ns, tp_os_now_ns(), tp_options.interval_ns);
     if (tp_options.interval_bytes && !due)
         due = passed(

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * fuzz_load.c - any bytes at all go through the reader, the model and both emitters.
+ *
+ * What was read keeps what records.c promises; a live file that was read can be frozen,
+ * and what comes out can be read.
  */
 #include <fcntl.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "report/emit.h"
@@ -29,6 +33,55 @@ static void check_tree(const struct tp_report *report)
         if (node->depth != parent->depth + 1) abort();
     }
     if (n != report->n_profiles) abort();
+}
+
+/* What report/model.h and records.c say of a dump that was read. */
+static void check_records(const struct tp_dump *dump)
+{
+    for (size_t i = 0; i < dump->n_modules; i++) {
+        const struct tp_module_record *module = &dump->modules[i];
+        if (!memchr(module->path, 0, TP_FORMAT_PATH)) abort();
+        if (module->build_id_bytes > TP_FORMAT_BUILD_ID) abort();
+    }
+    for (size_t i = 0; i < dump->n_nodes; i++)
+        if ((i ? dump->nodes[i].parent >= i : dump->nodes[i].parent) ||
+            dump->nodes[i].module > dump->n_modules)
+            abort();
+    for (size_t i = 0; i < dump->n_sites; i++) {
+        const struct tp_site_record *site = &dump->sites[i];
+        if (!site->used) continue;
+        if (i == 0 || (site->node && site->node >= dump->n_nodes)) abort();
+        if (site->class != TP_FORMAT_LARGE && site->class >= dump->n_classes) abort();
+        if (!(site->taken.block_variance >= 0) || !(site->freed.byte_variance >= 0))
+            abort();
+    }
+    for (size_t i = 0; i < dump->n_samples; i++)
+        if (dump->samples[i].site >= dump->n_sites ||
+            !dump->sites[dump->samples[i].site].used)
+            abort();
+    for (size_t i = 0; i < dump->n_points; i++)
+        if (dump->points[i].ticks <= (i ? dump->points[i - 1].ticks : 0)) abort();
+}
+
+/* Lays a live file out as a dump, which must have what the live file had. */
+static void freeze(const uint8_t *data, size_t size, const struct tp_dump *dump)
+{
+    struct tp_image live = { .bytes = (unsigned char *)(uintptr_t)data,
+        .n_bytes = size };
+    struct tp_image image;
+    struct tp_recording frozen;
+    struct tp_error error;
+    if (dump->header.state != TP_FILE_LIVE) return;
+    if (!tp_image_layout(&image, &live, dump, &error)) abort();
+    if (!tp_recording_parse(&frozen, image.bytes, image.n_bytes, "frozen", &error))
+        abort();
+    const struct tp_dump *again = &frozen.dumps[0];
+    if (frozen.n_dumps != 1 || again->n_sites != dump->n_sites ||
+        again->n_nodes != dump->n_nodes || again->n_modules != dump->n_modules ||
+        again->n_samples != dump->n_samples || again->n_points != dump->n_points)
+        abort();
+    tp_recording_fini(&frozen);
+    tp_image_fini(&image);
 }
 
 /* Builds every profile and writes it both ways into nothing. */
@@ -69,6 +122,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (!error.text[0]) abort();
         return 0;
     }
+    for (size_t i = 0; i < recording.n_dumps; i++) check_records(&recording.dumps[i]);
+    freeze(data, size, &recording.dumps[0]);
     use(&recording);
     tp_recording_fini(&recording);
     return 0;

@@ -10,6 +10,8 @@ import sys
 
 N_CLASSES, LARGE, BUCKETS = 48, 48, 160
 PROCESS, EXE, COMMAND, CLASSES, TOTALS, THREADS, ENDED, LATENCY = range(1, 9)
+SAMPLING, MODULES, NODES, SITES, SAMPLES, TIMELINE = range(9, 15)
+ONE = 4096  # a block in the sums of a site
 LIVE, DUMP = 1, 2
 FREE, RUNNING, PARKED, SHARED = range(4)
 ENTRIES = 9
@@ -110,6 +112,51 @@ def latency(name, ticks):
         max(v for v, _ in ticks), *buckets)
 
 
+def sampling(mode=1, depth=64, interval=524288, samples=0, ends=(), frames=0, peak=0,
+             peak_bytes=0, dropped=0):
+    ends = tuple(ends) + (0,) * (8 - len(ends))
+    return struct.pack("<2I3Q8Q4Q2I2Q56x", mode, depth, interval, samples, dropped, *ends,
+                       frames, frames * 17, samples, frames, peak, 0, peak_bytes, 0)
+
+
+def module(path, base, start, end, build_id=b"", flags=0, after_ns=0):
+    return struct.pack("<5Q2I20sB43x400s", base, start, end, START_MONOTONIC + after_ns, 0,
+                       0, flags, build_id, len(build_id), path.encode())
+
+
+def node(parent, module_index, offset):
+    """`module_index`: in the table; None: the offset is an address."""
+    return struct.pack("<2IQ", parent, 0 if module_index is None else module_index + 1, offset)
+
+
+def site_sums(samples=(), large=False):
+    """`samples`: (weight, requested bytes, usable bytes) each."""
+    blocks = sum(int(w * ONE) for w, _, _ in samples)
+    requested = sum(int(w * r) for w, r, _ in samples)
+    usable = sum(int(w * u) for w, _, u in samples) if large else 0
+    return struct.pack("<4Q2d", len(samples), blocks, requested, usable,
+                       sum(w * (w - 1) for w, _, _ in samples),
+                       sum(u * u * w * (w - 1) for w, _, u in samples) if large else 0.0)
+
+
+def site(node_index, class_index, taken, freed=(), peak=0, end=0, at_peak=(0, 0, 0.0, 0.0),
+         temporary=0):
+    large = class_index == LARGE
+    return (struct.pack("<I2H2I", node_index, class_index, 1, peak, end) +
+            site_sums(taken, large) + site_sums(freed, large) +
+            struct.pack("<2Q2d2Q", *at_peak, temporary, 0))
+
+
+def sample(site_index, address, usable, requested, born_ns, interval=524288):
+    return struct.pack("<2I6Q2I", site_index, 1, address, usable, requested, interval,
+                       START_TICKS + born_ns * TICKS_A_NS, 1009, 0, 0)
+
+
+def point(after_ns, live, most, rss, allocations, frees):
+    return struct.pack("<Q2q3Q", START_TICKS + after_ns * TICKS_A_NS, live, most, rss,
+                       allocations, frees)
+
+
 def dump(regions, state=DUMP, reason=1, sequence=0, after_ns=2_003_000_000, flags=0,
          rss=(30011392, 41008128)):
     """`regions`: (kind, bytes of a record, all records as bytes), in file order."""
@@ -151,6 +198,45 @@ def one_thread():
                latency("large", [(9001, 11), (700001, 2)]),
                latency("refill", [(409, 13)])],
         slabs={9: 3, 1: 1}))
+
+
+def sites():
+    """Three stacks in two modules: of 10007 blocks of 192 four were sampled, all large ones."""
+    taken = {9: (10007, 10007 * 173), LARGE: (7, 7 * 3000017)}
+    frees = {9: 9001, LARGE: 5}
+    large = (7 * 3002368, 5 * 3002368)
+    _, _, _, allocated, freed, _ = sums(taken, frees, large)
+    weight, heavy = 2731.1669, 1.0032688  # 1 / (1 - exp(-bytes / 512 KiB))
+    small, big = (weight, 173, 192), (heavy, 3000017, 3002368)
+    modules = [module("/opt/tea/teapot", 0x555555554000, 0x555555554000, 0x555555577000,
+                      bytes(range(20)), flags=2),
+               module("/usr/lib/libleaf.so.1", 0x7f0000000000, 0x7f0000000000,
+                      0x7f0000023000, b"\x05\x07\x0b\x0d\x11\x13\x17\x1d",
+                      after_ns=1009)]
+    nodes = [node(0, None, 0), node(0, 0, 0x1009), node(1, 0, 0x200b), node(2, 1, 0x3001),
+             node(1, None, 0x7f1234567891)]
+    table = [bytes(160), site(3, 9, [small] * 3, [small] * 2),
+             site(3, LARGE, [big] * 7, [big] * 5, peak=1,
+                  at_peak=(int(3 * heavy * ONE), int(3 * heavy * 3002368), 0.01, 9e10)),
+             site(4, 9, [small], [small], end=2, temporary=int(weight * ONE))]
+    alive = [sample(1, 0x7e0000001000, 192, 173, 307_000_000),
+             sample(2, 0x7e0000400000, 3002368, 3000017, 401_000_000),
+             sample(2, 0x7e0000800000, 3002368, 3000017, 503_000_000)]
+    points = [point(101_000_000, 1000003, 2000003, 9000960, 1009, 499),
+              point(1_103_000_000, 3000017, 12000017, 0, 7001, 4001),
+              point(2_003_000_000, allocated - freed, allocated - freed, 30011392, 10014,
+                    9006)]
+    peak = 3 * 3002368 + 17 * 192
+    regions = standard(
+        process(), totals(net=allocated - freed, single=peak, estimate=peak,
+                          peak_ns=1_009_000_000, large=2 * 3002368),
+        [slot(taken=taken, frees=frees, large=large)], slabs={9: 5})
+    return dump(regions + [
+        (SAMPLING, 208, sampling(samples=11, ends=(10, 0, 1), frames=31, peak=1,
+                                 peak_bytes=peak)),
+        (MODULES, 512, b"".join(modules)), (NODES, 16, b"".join(nodes)),
+        (SITES, 160, b"".join(table)), (SAMPLES, 64, b"".join(alive)),
+        (TIMELINE, 48, b"".join(points))])
 
 
 def threads():
@@ -217,7 +303,7 @@ def inert():
                  (99, 24, bytes(48))], rss=(0, 0))
 
 
-GOLDEN = {"one_thread": one_thread, "threads": threads, "hostile": hostile,
+GOLDEN = {"one_thread": one_thread, "threads": threads, "sites": sites, "hostile": hostile,
           "family": family, "inert": inert}
 
 if __name__ == "__main__":

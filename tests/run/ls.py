@@ -22,6 +22,7 @@ import time
 import tidepool
 from tidepool import require
 
+TOTAL = 16            # header.total_bytes
 RECORD = 4096         # where a live file has its process record
 END = 56              # header.time_unix_ns
 PID, START = 0, 40    # in the record
@@ -64,9 +65,13 @@ def alter(path, at, value, size=8):
 
 
 def made_up(path, pid, jiffies, n=0):
-    """A copy of a live file that says it is of another process."""
+    """A copy of a live file, without the hole behind it, that says it is of another process."""
     other = os.path.join(os.path.dirname(path), f"tidepool.{pid}.{jiffies}.{n}")
-    shutil.copyfile(path, other)
+    with open(path, "rb") as file, open(other, "wb") as copy:
+        file.seek(TOTAL)
+        n_bytes = int.from_bytes(file.read(8), "little")
+        file.seek(0)
+        copy.write(file.read(n_bytes))
     os.chmod(other, 0o600)
     alter(other, RECORD + PID, pid, 4)
     alter(other, RECORD + START, jiffies)
