@@ -24,7 +24,7 @@
 
 #include "report/model.h"
 
-/* ---- symbols: dwarf.c symbols.c index.c perf_map.c ------------------------------- */
+/* ---- symbols.c: names of addresses; its parts are in symbols.h --------------------- */
 
 /* One function at an address; inlined functions share the address with their callers. */
 struct tp_symbol {
@@ -36,33 +36,37 @@ struct tp_symbol {
 
 /* What may be asked, and what may not. All zero is the default. */
 struct tp_symbols_wish {
-    bool debuginfod;       // ask the servers of $DEBUGINFOD_URLS
-    bool no_cache;         // neither read nor write $XDG_CACHE_HOME/tidepool
-    unsigned threads;      // modules read at once; 0: as many as there are processors
-    uint64_t cache_bytes;  // of debug information held at once; 0: a default
-    bool quiet;            // no progress on stderr
+    bool debuginfod;            // ask the servers of $DEBUGINFOD_URLS
+    bool no_cache;              // neither read nor write $XDG_CACHE_HOME/tidepool
+    unsigned threads;           // modules read at once; 0: one a processor, at most 16
+    uint64_t cache_bytes;       // of debug information held at once; 0: 512 MiB
+    bool quiet;                 // no progress on stderr
+    const char *debug_folders;  // separated by ':', instead of /usr/lib/debug; or NULL
 };
 
 struct tp_symbols;
 
 /*
- * Symbols for the addresses of a report's dumps. Looks up nothing yet.
- * Fails: NULL, without memory.
+ * Symbols for the addresses of a report's dumps. Looks up nothing yet. The wish is
+ * copied, but not its text. Fails: NULL, without memory.
  */
 struct tp_symbols *tp_symbols_open(const struct tp_symbols_wish *wish);
 void tp_symbols_close(struct tp_symbols *symbols);
 
 /*
- * Looks up every address of the `n` nodes of the dump, module by module, in parallel.
- * What cannot be found is no error. Progress on stderr when it takes half a second and
- * stderr is a terminal. Fails: without memory.
+ * Looks up the addresses of `n` nodes of the dump and of all their callers, module by
+ * module, in parallel. What cannot be found is no error, nor is a number that is no node.
+ * May be called again, for more nodes or for other dumps; one that was loaded anew at the
+ * same place must be resolved anew. Progress on stderr when it takes half a second and
+ * stderr is a terminal. Fails: without memory. Context: one thread at a time.
  */
 bool tp_symbols_resolve(struct tp_symbols *symbols, const struct tp_dump *dump,
     const uint32_t *nodes, size_t n, struct tp_error *error);
 
 /*
  * The functions at a node's address, innermost first; at least one, which has an empty
- * name where nothing is known. Lives as long as `symbols`. Needs: resolved.
+ * name where nothing is known or nothing was resolved. The last one is not inlined. Lives
+ * as long as `symbols`. Context: any thread, while nobody resolves.
  */
 const struct tp_symbol *tp_symbols_at(const struct tp_symbols *symbols,
     const struct tp_dump *dump, uint32_t node, size_t *out_n);
