@@ -27,13 +27,14 @@ static double less(uint64_t taken, uint64_t freed)
 }
 
 /*
- * A variance that was added and taken away may leave a trace of rounding, or nothing
- * where something is: then it follows from the mean weight.
+ * A variance that was added and taken away may be nothing but a trace of rounding, or
+ * not even that: then it follows from the mean weight.
  */
 static double variance_of(double variance, double weights, double samples, double size)
 {
-    if (!(samples > 0) || !(weights > samples)) return 0;
-    double w = weights / samples, from_mean = samples * w * (w - 1) * size * size;
+    if (!(samples > 0)) return 0;
+    double w = weights > samples ? weights / samples : 1;
+    double from_mean = samples * w * (w - 1) * size * size;
     return variance > from_mean / 1e6 ? variance : from_mean;
 }
 

@@ -36,8 +36,6 @@
 enum {
     ROUNDS = 40,  // of bringing parts up to what was seen of them
     CHANCE = 4,   // deviations that a difference may have, and grains besides
-    NEAR = 1,     // samples that the strata nearby are worth
-    FADE = 2,     // so much less counts one class further away
 };
 
 struct tp_whole tp_estimate_whole(const struct tp_part *parts, size_t n)
@@ -201,10 +199,7 @@ static void add_prior(struct count *count, double samples, double grain)
     count->variance += samples * grain * grain;
 }
 
-/*
- * The part and the rest, each with its half sample, and with what the strata nearby say:
- * as much as NEAR samples of this one.
- */
+/* The part and the rest, each with its half sample. */
 static void count_both(const struct tp_part *part, const struct tp_whole *whole,
     struct count *own, struct count *rest)
 {
@@ -213,15 +208,11 @@ static void count_both(const struct tp_part *part, const struct tp_whole *whole,
     if (sum <= 1e-9 * whole->sum || variance <= 0) sum = variance = 0;
     double grain = part->sum > 0 ? part->variance / part->sum : part->grain;
     double other = sum > 0 ? variance / sum : grain;
-    double common = whole->variance > 0 ? whole->variance / whole->sum : grain;
     *own = (struct count){ .sum = part->sum, .variance = part->variance };
     *rest = (struct count){ .sum = sum, .variance = variance };
-    add_prior(own, part->prior / 2, grain);
+    // Of few samples the light ones are the likelier: the half sample may be heavy.
+    add_prior(own, part->prior / 2, fmax(grain, part->grain));
     add_prior(rest, part->prior / 2, other);
-    if (part->near >= 0) {
-        add_prior(own, NEAR * part->near, common);
-        add_prior(rest, NEAR * (1 - part->near), common);
-    }
     own->third = own->variance * (2 * grain + (grain > 0 ? part->block : 0));
     rest->third = rest->variance * (2 * other + (other > 0 ? part->block : 0));
 }
@@ -245,6 +236,20 @@ static struct tp_belief mixed(
     return belief;
 }
 
+/*
+ * Where nearly every block is sampled the variance says "hardly any was missed", but the
+ * counters know how many were: whose they are is open.
+ */
+static void allow_missed(struct tp_belief *belief, const struct tp_part *part,
+    const struct tp_whole *whole, double total)
+{
+    double missed = (total - whole->sum) * part->block;
+    if (!(missed > whole->variance) || !(whole->variance > 0)) return;
+    double factor = missed / whole->variance;
+    belief->variance *= factor;
+    belief->third *= factor;
+}
+
 static struct tp_belief share_belief(
     const struct tp_part *part, const struct tp_whole *whole, double total)
 {
@@ -256,11 +261,12 @@ static struct tp_belief share_belief(
     belief.mean = total * q;
     belief.variance *= factor * factor;
     belief.third *= factor * factor * factor;
+    allow_missed(&belief, part, whole, total);
     return belief;
 }
 
 static struct tp_belief difference_belief(
-    const struct tp_part *part, const struct tp_whole *whole)
+    const struct tp_part *part, const struct tp_whole *whole, double total)
 {
     struct count own, rest;
     count_both(part, whole, &own, &rest);
@@ -269,6 +275,7 @@ static struct tp_belief difference_belief(
     struct tp_belief belief = mixed(&own, &rest, q, n);
     belief.mean = (double)part->value + (1 - q) * (own.sum - part->sum) -
         q * fmax(rest.sum - (whole->sum - part->sum), 0);
+    allow_missed(&belief, part, whole, total);
     return belief;
 }
 
@@ -277,34 +284,15 @@ struct tp_belief tp_estimate_believe(const struct tp_part *part,
 {
     struct tp_belief sure = { .mean = (double)part->value };
     bool chance = part->sum > 0 ? part->variance > 0 : part->grain > 0;
-    bool prior = part->sum > 0 || part->prior > 0 || part->near > 0;
+    bool prior = part->sum > 0 || part->prior > 0;
     if (!chance || !prior || total <= 0) return sure;
-    if (how == TP_CALIBRATE_SHARES && (whole->variance > 0 || part->near >= 0))
+    if (whole->variance > 0 && how == TP_CALIBRATE_SHARES)
         return share_belief(part, whole, (double)total);
-    if (whole->variance > 0) return difference_belief(part, whole);
-    // Nothing of the stratum was sampled, and nothing near: the half sample alone.
+    if (whole->variance > 0) return difference_belief(part, whole, (double)total);
+    // Nothing of the stratum was sampled: the half sample alone.
     struct count own, rest;
     count_both(part, whole, &own, &rest);
     return (struct tp_belief){ own.sum, own.variance, own.third };
-}
-
-void tp_estimate_near(double out_share[TP_FORMAT_POOL_CLASSES],
-    const double own[TP_FORMAT_POOL_CLASSES], const double all[TP_FORMAT_POOL_CLASSES])
-{
-    double whole[TP_FORMAT_POOL_CLASSES] = { 0 };
-    for (int i = 0; i < TP_FORMAT_POOL_CLASSES; i++) out_share[i] = 0;
-    for (int way = 0; way < 2; way++) {
-        double mine = 0, sum = 0;
-        for (int i = 0; i < TP_FORMAT_POOL_CLASSES; i++) {
-            int at = way ? TP_FORMAT_POOL_CLASSES - 1 - i : i;
-            out_share[at] += mine;
-            whole[at] += sum;
-            mine = (mine + own[at]) / FADE;
-            sum = (sum + all[at]) / FADE;
-        }
-    }
-    for (int i = 0; i < TP_FORMAT_POOL_CLASSES; i++)
-        out_share[i] = whole[i] > 0 ? fmin(out_share[i] / whole[i], 1) : -1;
 }
 
 void tp_belief_add(struct tp_belief *to, const struct tp_belief *part, double scale)

@@ -6,8 +6,10 @@
  * added. Keys of features that a recording cannot have are left out, not null.
  */
 #include "report/emit.h"
-#include "report/model.h"
+#include "report/json_sites.h"
+#include "report/sites.h"
 
+#include <errno.h>
 #include <string.h>
 
 static void write_dump(struct tp_writer *w, const struct tp_profile *profile)
@@ -58,7 +60,8 @@ static void write_process(struct tp_writer *w, const struct tp_profile *profile)
     tp_json_end(w);
 }
 
-static void write_totals(struct tp_writer *w, const struct tp_totals *totals)
+static void write_totals(
+    struct tp_writer *w, const struct tp_totals *totals, const struct tp_sites *sites)
 {
     tp_json_begin(w, "totals", '{');
     tp_json_uint(w, "allocations", totals->allocations);
@@ -69,6 +72,8 @@ static void write_totals(struct tp_writer *w, const struct tp_totals *totals)
     tp_json_uint(w, "freed_bytes", totals->freed_bytes);
     tp_json_int(w, "live_bytes", totals->live_bytes);
     tp_json_int(w, "peak_bytes", totals->peak_bytes);
+    if (sites->mode == TP_SAMPLING_EXACT)
+        tp_json_int(w, "live_requested_bytes", sites->live_requested_bytes);
     tp_json_int(w, "peak_bytes_low", totals->peak_low);
     tp_json_int(w, "peak_bytes_high", totals->peak_high);
     tp_json_bool(w, "peak_exact", totals->peak_exact);
@@ -188,10 +193,14 @@ static void write_rest(struct tp_writer *w, const struct tp_profile *profile)
 
 static void write_profile(struct tp_writer *w, const struct tp_profile *profile)
 {
+    struct tp_sites sites;
+    struct tp_error error;
+    // Without memory there is no whole report: the caller learns it when he finishes.
+    if (!tp_sites_build(&sites, profile, "the recording", &error)) w->error = ENOMEM;
     tp_json_begin(w, NULL, '{');
     write_dump(w, profile);
     write_process(w, profile);
-    write_totals(w, &profile->totals);
+    write_totals(w, &profile->totals, &sites);
     write_calls(w, &profile->calls);
     write_classes(w, profile);
     write_threads(w, profile);
@@ -200,8 +209,10 @@ static void write_profile(struct tp_writer *w, const struct tp_profile *profile)
     tp_json_uint(w, "rss_peak_bytes", profile->dump->rss_peak_bytes);
     tp_json_end(w);
     write_latency(w, profile);
+    tp_json_sites(w, profile, NULL, &sites);
     write_rest(w, profile);
     tp_json_end(w);
+    tp_sites_fini(&sites);
 }
 
 /* ---- all processes together ------------------------------------------------------ */

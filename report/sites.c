@@ -54,7 +54,7 @@ struct build {
     int64_t rest[TP_FORMAT_CLASSES][COUNTED];  // what that site has of each class
     int64_t total[TP_FORMAT_CLASSES][COUNTED];
     struct tp_whole whole[TP_FORMAT_CLASSES][COUNTED];  // of the sums of weights
-    double samples[2][TP_FORMAT_POOL_CLASSES];          // taken, live: near_samples()
+    uint32_t group_of[2][TP_FORMAT_POOL_CLASSES];  // taken, live: see group_classes()
 };
 
 /* ---- sites ------------------------------------------------------------------------- */
@@ -125,7 +125,8 @@ static struct tp_part part_of(const struct tp_cell *cell, bool live, bool bytes)
 {
     const struct tp_sums *sums = live ? &cell->live : &cell->taken;
     const struct tp_sums *all = &cell->taken;
-    double size = all->blocks > 0 ? all->bytes / all->blocks : 0;
+    const struct tp_sums *seen = sums->blocks > 0 ? sums : all;
+    double size = seen->blocks > 0 ? seen->bytes / seen->blocks : 0;
     double weights = bytes ? all->bytes : all->blocks;
     double chance = bytes ? all->byte_variance : all->block_variance;
     // Heavier blocks are the smaller ones: their mean is below that of the samples.
@@ -135,7 +136,6 @@ static struct tp_part part_of(const struct tp_cell *cell, bool live, bool bytes)
         .block = bytes ? size : 1,
         .grain = weights > 0 ? chance / weights : 0,
         .certain = bytes ? sums->samples * size : sums->samples,
-        .near = -1,
     };
 }
 
@@ -239,85 +239,140 @@ static void settle_class(
 
 /* ---- beliefs ----------------------------------------------------------------------- */
 
-/* Where blocks are alive says most of where others are; where they were taken, a bit. */
-static double near_samples(const struct tp_cell *cell, bool live)
-{
-    return live ? cell->live.samples + cell->taken.samples / 8 : cell->taken.samples;
-}
+enum {
+    DENSE = 10,  // samples of a class that is judged alone
+    SPARSE = 3,  // fewer are judged with the next class, dense or not
+};
 
-static void believe(struct build *build, size_t site, uint32_t class,
-    enum figure figure, const struct tp_part *part)
+/*
+ * Shares in a class of few samples say little, and nothing of a class without any. So
+ * beliefs are of groups of neighbouring classes, each with DENSE (effective) samples,
+ * where there are as many: one stratum, shared by the sums of its weights. Values are
+ * those of the classes all the same, which lie about the same mean.
+ */
+static void group_classes(struct build *build, bool live)
 {
-    struct tally *tally = &build->tallies[site];
-    int64_t total = build->total[class][figure];
-    bool bytes = figure == LIVE_BYTES || figure == ALLOCATED_BYTES;
-    double size = bytes ? tp_cells_size(build->profile, class) : 1;
-    struct tp_belief belief =
-        tp_estimate_believe(part, &build->whole[class][figure], total, way_of(class));
-    tp_belief_add(&tally->belief[figure], &belief, size);
-    tally->least[figure] += part->certain * size;
-    tally->most[figure] += (double)(total > 0 ? total : 0) * size;
-}
-
-/* The cell is NULL in a class of which the site has no sample. */
-static void believe_class(struct build *build, size_t site, uint32_t class,
-    const struct tp_cell *cell, double near[2][TP_FORMAT_POOL_CLASSES])
-{
-    struct tally *tally = &build->tallies[site];
-    bool large = class == TP_FORMAT_LARGE;
-    for (int i = 0; i < COUNTED; i++) {
-        enum figure figure = (enum figure)i;
-        bool live = figure == LIVE_BLOCKS || figure == LIVE_BYTES;
-        bool bytes = figure == LIVE_BYTES || figure == ALLOCATED_BYTES;
-        struct tp_part part = { .grain = 1, .block = 1 };
-        if (cell) {
-            part = part_of(cell, live, bytes && large);
-            // The half sample of live blocks is spread like that of all taken.
-            enum figure taken = bytes ? ALLOCATED_BYTES : ALLOCATIONS;
-            double whole = tally->value[taken];
-            if (whole > 0) part.prior = (double)cell->value[taken] / whole;
-            part.value = cell->value[bytes && !large ? i - 1 : i];
+    double sum = 0, variance = 0;
+    uint32_t group = 0, n = (uint32_t)build->profile->n_classes;
+    for (uint32_t class = 0; class < n; class ++) {
+        const struct tp_whole *whole =
+            &build->whole[class][live ? LIVE_BLOCKS : ALLOCATIONS];
+        double size = tp_cells_size(build->profile, class);
+        bool dense = whole->sum * whole->sum >= DENSE * whole->variance;
+        if (dense && whole->sum > 0 && sum * sum >= SPARSE * variance && sum > 0) {
+            group++;
+            sum = variance = 0;
         }
-        part.near = large ? -1 : near[live][class];
-        if (cell || part.near > 1e-6) believe(build, site, class, figure, &part);
+        build->group_of[live][class] = group;
+        sum += whole->sum * size;
+        variance += whole->variance * size * size;
+        if (!(sum > 0) || sum * sum < DENSE * variance) continue;
+        group++;
+        sum = variance = 0;
     }
-    if (cell) add_temporary(tally, cell);
+    // What is left over at the end belongs to the last whole group.
+    for (uint32_t class = 0; class < n && sum * sum <= SPARSE * variance; class ++)
+        if (group > 0 && build->group_of[live][class] == group)
+            build->group_of[live][class] = group - 1;
+}
+
+static void add_belief(struct build *build, size_t site, enum figure figure,
+    const struct tp_belief *belief, double least, double most)
+{
+    struct tally *tally = &build->tallies[site];
+    tp_belief_add(&tally->belief[figure], belief, 1);
+    tally->least[figure] += least;
+    tally->most[figure] += most;
+}
+
+static void believe_large(
+    struct build *build, const struct tp_cell *cell, enum figure figure)
+{
+    bool live = figure >= LIVE_BLOCKS, bytes = figure % 2 != 0;
+    struct tp_part part = part_of(cell, live, bytes);
+    enum figure taken = bytes ? ALLOCATED_BYTES : ALLOCATIONS;
+    double all = build->tallies[cell->site].value[taken];
+    if (all > 0) part.prior = (double)cell->value[taken] / all;
+    part.value = cell->value[figure];
+    int64_t total = build->total[TP_FORMAT_LARGE][figure];
+    struct tp_belief belief = tp_estimate_believe(
+        &part, &build->whole[TP_FORMAT_LARGE][figure], total, TP_CALIBRATE_DIFFERENCE);
+    add_belief(build, cell->site, figure, &belief, part.certain, (double)total);
+}
+
+/* All classes of one group together; in blocks, or in bytes. */
+static void believe_group(struct build *build, const struct tp_cell *cells, size_t n,
+    enum figure figure, uint32_t group)
+{
+    bool live = figure >= LIVE_BLOCKS, bytes = figure % 2 != 0;
+    enum figure taken = bytes ? ALLOCATED_BYTES : ALLOCATIONS;
+    struct tp_whole whole = { 0 };
+    struct tp_part part = { 0 };
+    double total = 0, grains = 0, weights = 0, value = 0;
+    for (uint32_t class = 0; class < build->profile->n_classes; class ++) {
+        if (build->group_of[live][class] != group) continue;
+        double size = bytes ? tp_cells_size(build->profile, class) : 1;
+        const struct tp_whole *one = &build->whole[class][figure];
+        whole.sum += one->sum * size;
+        whole.variance += one->variance * size * size;
+        total += (double)build->total[class][figure] * size;
+    }
+    whole.uncertain = whole.sum;
+    for (size_t i = 0; i < n; i++) {
+        if (cells[i].class == TP_FORMAT_LARGE) continue;
+        if (build->group_of[live][cells[i].class] != group) continue;
+        double size = bytes ? tp_cells_size(build->profile, cells[i].class) : 1;
+        struct tp_part one = part_of(&cells[i], live, false);
+        double taken_weights = cells[i].taken.blocks * size;
+        part.sum += one.sum * size;
+        part.variance += one.variance * size * size;
+        part.block += taken_weights * size;
+        grains += one.grain * size * taken_weights;
+        weights += taken_weights;
+        part.certain += one.certain * size;
+        value += (double)cells[i].value[taken];
+        part.value += cells[i].value[figure];
+    }
+    if (!(weights > 0)) return;
+    part.grain = grains / weights;
+    part.block /= weights;
+    double all = build->tallies[cells[0].site].value[taken];
+    if (all > 0) part.prior = value / all;
+    if (!(total < 9e18)) return;
+    struct tp_belief belief =
+        tp_estimate_believe(&part, &whole, (int64_t)total, TP_CALIBRATE_SHARES);
+    add_belief(
+        build, cells[0].site, figure, &belief, part.certain, total > 0 ? total : 0);
 }
 
 /* The site of `n` cells, which follow each other. */
 static void believe_site(struct build *build, const struct tp_cell *cells, size_t n)
 {
-    double own[2][TP_FORMAT_POOL_CLASSES] = { 0 }, near[2][TP_FORMAT_POOL_CLASSES];
-    bool sampled[TP_FORMAT_CLASSES] = { false };
-    for (size_t i = 0; i < n; i++) {
-        uint32_t class = cells[i].class;
-        sampled[class] = true;
-        if (class == TP_FORMAT_LARGE) continue;
-        own[0][class] += near_samples(&cells[i], false);
-        own[1][class] += near_samples(&cells[i], true);
+    for (int figure = 0; figure < COUNTED; figure++) {
+        bool seen[TP_FORMAT_POOL_CLASSES] = { false };
+        for (size_t i = 0; i < n; i++) {
+            if (cells[i].class == TP_FORMAT_LARGE) {
+                believe_large(build, &cells[i], (enum figure)figure);
+                continue;
+            }
+            uint32_t group = build->group_of[figure >= LIVE_BLOCKS][cells[i].class];
+            if (!seen[group])
+                believe_group(build, cells, n, (enum figure)figure, group);
+            seen[group] = true;
+        }
     }
-    for (int live = 0; live < 2; live++)
-        tp_estimate_near(near[live], own[live], build->samples[live]);
-    // A file may name a class of a site twice: each is a cell.
-    for (size_t i = 0; i < n; i++)
-        believe_class(build, cells[i].site, cells[i].class, &cells[i], near);
-    for (uint32_t class = 0; class < TP_FORMAT_POOL_CLASSES; class ++)
-        if (!sampled[class]) believe_class(build, cells[0].site, class, NULL, near);
 }
 
 static void believe_all(struct build *build)
 {
     const struct tp_cell *cells = build->cells;
-    for (size_t i = 0; i < build->n_cells; i++) {
-        if (cells[i].class == TP_FORMAT_LARGE) continue;
-        build->samples[0][cells[i].class] += near_samples(&cells[i], false);
-        build->samples[1][cells[i].class] += near_samples(&cells[i], true);
-    }
+    group_classes(build, false);
+    group_classes(build, true);
     for (size_t begin = 0, end; begin < build->n_cells; begin = end) {
         end = begin;
         while (end < build->n_cells && cells[end].site == cells[begin].site) end++;
         if (!build->exact) believe_site(build, &cells[begin], end - begin);
-        for (size_t i = begin; build->exact && i < end; i++)
+        for (size_t i = begin; i < end; i++)
             add_temporary(&build->tallies[cells[i].site], &cells[i]);
     }
 }
@@ -354,7 +409,6 @@ static void settle_peak(struct build *build)
         part->block += size * cell->peak * factor;
         part->grain += cell->taken.block_variance * size * size;
         part->prior = 1;
-        part->near = -1;
     }
     for (size_t i = 0; i < n; i++) {
         const struct tp_site *site = &build->out->sites[i];
@@ -380,6 +434,21 @@ static void settle_peak(struct build *build)
 
 /* ---- the end ----------------------------------------------------------------------- */
 
+/*
+ * Blocks of classes without a sample may be anybody's: as far as they would widen an
+ * interval upwards, were they an error of their own.
+ */
+static void allow_unsampled(
+    const struct build *build, struct tp_estimate *figure, enum figure which)
+{
+    double rest = 0, above = (double)figure->high - (double)figure->value;
+    for (size_t i = 0; which < COUNTED && i < TP_FORMAT_CLASSES; i++)
+        if (build->rest[i][which] > 0) rest += (double)build->rest[i][which];
+    double high = (double)figure->value + ceil(hypot(above, rest));
+    if (!build->exact && rest > 0)
+        figure->high = high < 9e18 ? (int64_t)high : INT64_MAX;
+}
+
 static void finish(struct build *build)
 {
     bool now = tp_cells_peak_now(build->profile) &&
@@ -395,6 +464,7 @@ static void finish(struct build *build)
             double least = fmin(tally->least[f], (double)figure->value);
             *figure =
                 tp_estimate_of(&tally->belief[f], figure->value, least, tally->most[f]);
+            if (i < build->unsampled) allow_unsampled(build, figure, (enum figure)f);
         }
         if (now) site->peak_bytes = site->live_bytes;
     }

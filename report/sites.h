@@ -97,7 +97,6 @@ struct tp_part {
     double grain;     // variance / sum that is to be expected where the sum is 0
     double certain;   // at least this was seen
     double prior;     // 0 .. 1: share of the site's half sample, see estimate.c
-    double near;      // 0 .. 1: its share in the strata nearby; negative: unknown
     int64_t value;    // its part of the exact sum; not negative
     double wanted;    // `value` before it was made whole
 };
@@ -126,17 +125,10 @@ struct tp_whole tp_estimate_whole(const struct tp_part *parts, size_t n);
 
 /*
  * What is believed of a part of a stratum that adds up to `total`. The part may have
- * had no sample. Needs: tp_estimate_calibrate() has set its value; prior and near.
+ * had no sample. Needs: `value` and `prior` are set.
  */
 struct tp_belief tp_estimate_believe(const struct tp_part *part,
     const struct tp_whole *whole, int64_t total, enum tp_calibration how);
-
-/*
- * The share that `own` has of `all` in the classes near each class, that class left out;
- * the further away, the less it counts. Negative where there is nothing to compare.
- */
-void tp_estimate_near(double out_share[TP_FORMAT_POOL_CLASSES],
-    const double own[TP_FORMAT_POOL_CLASSES], const double all[TP_FORMAT_POOL_CLASSES]);
 
 /* The belief in a sum of independent figures; `scale` is one of the added. */
 void tp_belief_add(struct tp_belief *to, const struct tp_belief *part, double scale);

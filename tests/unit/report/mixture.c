@@ -93,8 +93,8 @@ static void add(struct tp_site_sums *sums, const struct tp_weight *weight)
     sums->byte_variance += weight->byte_variance;
 }
 
-static void count(enum mixture_figure blocks, size_t site, uint64_t bytes, double p,
-    int64_t sign)
+static void count(
+    enum mixture_figure blocks, size_t site, uint64_t bytes, double p, int64_t sign)
 {
     struct mixture_truth *truth = &sim.run.truth[site];
     truth->figure[blocks] += sign;
@@ -115,8 +115,8 @@ static unsigned class_of(uint64_t bytes)
 }
 
 /* A block dies: on the books, and in its site when it was sampled. */
-static void die(size_t site, uint64_t bytes, double p, uint32_t row,
-    const struct tp_weight *weight)
+static void die(
+    size_t site, uint64_t bytes, double p, uint32_t row, const struct tp_weight *weight)
 {
     unsigned class = class_of(bytes);
     sim.run.slot.frees[class]++;
@@ -139,8 +139,7 @@ static uint32_t take(const struct mixture *mixture, size_t site, uint64_t reques
     if (class == TP_FORMAT_LARGE) sim.run.slot.large_allocated_bytes += bytes;
     sim.live += (int64_t)bytes;
 
-    size_t thread =
-        mixture->threads > 1 ? test_below(&sim.seed, mixture->threads) : 0;
+    size_t thread = mixture->threads > 1 ? test_below(&sim.seed, mixture->threads) : 0;
     struct tp_sampler *sampler = &sim.samplers[thread];
     uint64_t interval = sampler->interval;
     *out_p = mixture->exact ? 1 : -expm1(-(double)bytes / (double)interval);
@@ -150,9 +149,8 @@ static uint32_t take(const struct mixture *mixture, size_t site, uint64_t reques
     bool hit = mixture->exact || sampler->to_sample < 0;
     if (!hit) return 0;
     bool large = class == TP_FORMAT_LARGE;
-    *out_weight = mixture->exact
-        ? tp_weight_one(bytes, requested, large)
-        : tp_poisson_weight(interval, bytes, requested, large);
+    *out_weight = mixture->exact ? tp_weight_one(bytes, requested, large)
+                                 : tp_poisson_weight(interval, bytes, requested, large);
     if (mixture->adapt)
         tp_poisson_next(sampler, mixture->interval, sim.now, TICKS_PER_MS);
     else
@@ -161,7 +159,7 @@ static uint32_t take(const struct mixture *mixture, size_t site, uint64_t reques
     uint32_t row = (uint32_t)(site * MIXTURE_CLASSES + class) + 1;
     struct tp_site_record *record = &sim.run.rows[row];
     record->node = (uint32_t)site + 1;
-    record->class = (uint16_t)class;
+    record->class = (uint16_t) class;
     record->used = 1;
     add(&record->taken, out_weight);
     double w = (double)out_weight->blocks / TP_FORMAT_ONE;
