@@ -270,7 +270,7 @@ enum { TP_PLACE_WORDS = 80 };
 struct tp_place;
 const char *tp_human_place(char out[TP_PLACE_WORDS], const struct tp_place *place);
 
-/* "±3 %", "exact", or "to 5.6 MiB" where the figure may well be any lower one. */
+/* "±3 %", "exact", or "<5.6 MiB" where the figure may well be any lower one. */
 struct tp_estimate;
 const char *tp_human_interval(char out[TP_HUMAN_BYTES],
     const struct tp_estimate *estimate, bool bytes, bool unicode);

@@ -235,6 +235,7 @@ void tp_sum_add(struct tp_sum *to, const struct tp_estimate *estimate)
     to->value = add(to->value, estimate->value);
     to->below += below * below;
     to->above += above * above;
+    to->n++;
 }
 
 static int64_t whole(double value)
@@ -244,11 +245,22 @@ static int64_t whole(double value)
     return (int64_t)(value + (value < 0 ? -0.5 : 0.5));
 }
 
-struct tp_estimate tp_sum_estimate(const struct tp_sum *sum)
+static double smaller(double a, double b)
 {
+    if (b < 0) b = 0;  // differences of large numbers
+    return a < b ? a : b;
+}
+
+struct tp_estimate tp_sum_estimate(const struct tp_sum *sum, const struct tp_sum *all)
+{
+    double below = sum->below;
+    double above = sum->above;
+    if (sum->n == 1) all = NULL;
+    if (all) below = smaller(below, all->above - sum->above);
+    if (all) above = smaller(above, all->below - sum->below);
     struct tp_estimate out = { .value = sum->value,
-        .low = add(sum->value, -whole(sqrt(sum->below))),
-        .high = add(sum->value, whole(sqrt(sum->above))) };
+        .low = add(sum->value, -whole(sqrt(below))),
+        .high = add(sum->value, whole(sqrt(above))) };
     if (out.low < 0 && sum->value >= 0) out.low = 0;  // there are no negative bytes
     return out;
 }
@@ -272,6 +284,7 @@ struct tp_stacks {
     size_t n_made;
     uint32_t *names;  // hash table of place index + 1, by function, file and module
     size_t n_names;   // a power of two
+    struct tp_sum all[TP_FIGURES];
 };
 
 static const char *last_part(const char *path)
@@ -439,6 +452,10 @@ struct tp_stacks *tp_stacks_open(const struct tp_symbols *symbols,
     if (!stacks) return NULL;
     stacks->dump = dump;
     stacks->view = view;
+    for (size_t i = 0; i < sites->n_sites; i++)
+        for (int k = 0; k < TP_FIGURES; k++)
+            tp_sum_add(
+                &stacks->all[k], tp_site_figure(&sites->sites[i], (enum tp_figure)k));
     if (find_nodes(stacks, sites) && make_all(stacks, symbols)) return stacks;
     tp_stacks_close(stacks);
     return NULL;
@@ -503,6 +520,13 @@ const struct tp_step *tp_stacks_of(
         n--;
     *out_n = n;
     return stacks->steps;
+}
+
+const struct tp_sum *tp_stacks_all(
+    const struct tp_stacks *stacks, enum tp_figure figure)
+{
+    // What no counter counts is an estimate as a whole too.
+    return figure == TP_FIGURE_TEMPORARY ? NULL : &stacks->all[figure];
 }
 
 bool tp_stacks_wants(const struct tp_stacks *stacks, const struct tp_site *site)

@@ -89,17 +89,21 @@ int64_t tp_sites_total(const struct tp_sites *sites, enum tp_figure figure);
 
 /*
  * A sum of estimates. The errors of different stacks are taken to be independent, so
- * the squares of the distances add up; where stacks share a size class calibration makes
- * that a little too wide.
+ * the squares of the distances add up. Where all sites together are exact, the error of
+ * some is that of all others with the other sign: so it is no larger than theirs, and
+ * that of all is nothing.
  */
 struct tp_sum {
     int64_t value;
     double below;  // squares of value - low
     double above;  // squares of high - value
+    size_t n;      // estimates in it; the interval of a single one stays as it is
 };
 
 void tp_sum_add(struct tp_sum *to, const struct tp_estimate *estimate);
-struct tp_estimate tp_sum_estimate(const struct tp_sum *sum);
+
+/* The interval of a sum; `all` is that of all sites if their total is exact, or NULL. */
+struct tp_estimate tp_sum_estimate(const struct tp_sum *sum, const struct tp_sum *all);
 
 /* ---- stacks ----------------------------------------------------------------------- */
 
@@ -144,6 +148,10 @@ void tp_stacks_close(struct tp_stacks *stacks);
  */
 const struct tp_step *tp_stacks_of(
     struct tp_stacks *stacks, const struct tp_site *site, size_t *out_n);
+
+/* The sum over all sites, to be given to tp_sum_estimate(); NULL: it is not exact. */
+const struct tp_sum *tp_stacks_all(
+    const struct tp_stacks *stacks, enum tp_figure figure);
 
 /* True when the view wants this site. What has no stack it wants unless it has a focus. */
 bool tp_stacks_wants(const struct tp_stacks *stacks, const struct tp_site *site);

@@ -203,6 +203,7 @@ static void add_sum(struct tp_sum *to, const struct tp_sum *sum)
         to->value = INT64_MAX;
     to->below += sum->below;
     to->above += sum->above;
+    to->n += sum->n;
 }
 
 static void write_below(struct page *page, uint32_t node, size_t depth);

@@ -120,10 +120,10 @@ void tp_write_step(struct tp_writer *w, const struct tp_who *who,
     else if (place->known && place->module[0])
         snprintf(where, sizeof(where), "  [%.270s]", place->module);
     if (step->repeats && step->cycle > 1)
-        snprintf(again, sizeof(again), "  (%u times, with the next %u)",
-            step->repeats + 1, step->cycle - 1);
+        snprintf(again, sizeof(again), "  x%u with the next %u", step->repeats + 1,
+            step->cycle - 1);
     else if (step->repeats)
-        snprintf(again, sizeof(again), "  (%u times)", step->repeats + 1);
+        snprintf(again, sizeof(again), "  x%u", step->repeats + 1);
 
     size_t room = 0;
     size_t limit = 0;

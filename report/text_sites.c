@@ -18,10 +18,10 @@
 #include "report/frames.h"
 
 enum {
-    TOP = 10,      // rows, unless the view says otherwise
-    CALLERS = 4,   // of a row
-    RICH = 3,      // rows of an overview that have all these callers; the rest has one
-    INTERVAL = 12  // columns of "to 5.6 MiB"
+    TOP = 10,       // rows, unless the view says otherwise
+    CALLERS = 4,    // of a row
+    RICH = 3,       // rows of an overview that have all these callers; the rest has one
+    INTERVAL = 11,  // columns of "<746.2 KiB"
 };
 
 /* ---- figures --------------------------------------------------------------------- */
@@ -46,7 +46,7 @@ const char *tp_human_interval(char out[TP_HUMAN_BYTES],
             tp_human_size(figure, estimate->high);
         else
             tp_human_rate(figure, (double)estimate->high);
-        snprintf(out, TP_HUMAN_BYTES, "to %.24s", figure);
+        snprintf(out, TP_HUMAN_BYTES, "<%.24s", figure);
     }
     return out;
 }
@@ -116,7 +116,8 @@ size_t tp_write_estimate(
     struct tp_writer *w, const struct tp_who *who, const struct tp_sum *sum, int figure)
 {
     char text[TP_HUMAN_BYTES];
-    struct tp_estimate estimate = tp_sum_estimate(sum);
+    struct tp_estimate estimate =
+        tp_sum_estimate(sum, tp_stacks_all(who->stacks, (enum tp_figure)figure));
     tp_write_text(w, " ");
     if (is_bytes(figure))
         tp_write_size(w, estimate.value, 10);
@@ -249,7 +250,7 @@ static void write_group(struct tp_writer *w, const struct tp_who *who,
     tp_write_step(w, who, &steps[0], column, TP_BOLD);
     write_callers(w, who, group, column, callers);
     describe(line, sizeof(line), who, group, figure);
-    write_details(w, who, line, column + 2);
+    write_details(w, who, line, column);
 }
 
 /* ---- a list ----------------------------------------------------------------------- */

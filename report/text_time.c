@@ -41,30 +41,36 @@ static double live_of(const struct tp_point_record *point)
 {
     double live = (double)point->live_bytes;
     double most = (double)point->live_bytes_max;
-    return most > live ? most : live;
+    if (live > most) most = live;
+    return most > 0 ? most : 0;
 }
 
+/* Negative where it is not known. */
 static double rss_of(const struct tp_point_record *point)
 {
-    return (double)point->rss_bytes;
+    return point->rss_bytes ? (double)point->rss_bytes : -1;
 }
 
-/* Fills a line with the highest of each column; what has no point keeps the last one. */
+/* The highest of each column; what has no point keeps the last one, -1 before the first. */
 static void fill(struct line *line, const struct tp_dump *dump, double ticks,
     double (*value)(const struct tp_point_record *))
 {
     bool seen[COLUMNS] = { false };
+    bool any = false;
     memset(line, 0, sizeof(*line));
     for (size_t i = 0; i < dump->n_points; i++) {
         double here = value(&dump->points[i]);
+        if (here < 0) continue;
         size_t at = column_at(share_at(dump, &dump->points[i], ticks));
         if (!seen[at] || here > line->columns[at]) line->columns[at] = here;
         seen[at] = true;
-        if (i == 0) line->first = here;
+        if (!any) line->first = here;
+        any = true;
+        line->last = here;
         if (here > line->most) line->most = here;
     }
-    for (size_t i = 1; i < COLUMNS; i++)
-        if (!seen[i]) line->columns[i] = line->columns[i - 1];
+    for (size_t i = 0; i < COLUMNS; i++)
+        if (!seen[i]) line->columns[i] = i ? line->columns[i - 1] : -1;
 }
 
 /* Allocations in each column: what a point adds is spread since the one before. */
@@ -104,7 +110,8 @@ static void write_line(struct tp_writer *w, const char *name, const struct line 
     for (size_t c = 0; c < COLUMNS; c++) {
         double height = line->most > 0 ? line->columns[c] / line->most * 8 : 0;
         int level = height > 7.999 ? 7 : height > 0 ? (int)height : 0;
-        tp_write_text(w, w->unicode ? blocks[level] : plain[level]);
+        const char *mark = w->unicode ? blocks[level] : plain[level];
+        tp_write_text(w, height < 0 ? " " : mark);
     }
     tp_unpaint(w);
     tp_write_text(w, "  ");
@@ -140,10 +147,9 @@ void tp_time_write(struct tp_writer *w, const struct tp_profile *profile)
         tp_human_time(time, profile->duration_ns / COLUMNS));
     tp_write_heading(w, "OVER TIME", text);
     fill(&line, dump, ticks, live_of);
-    line.last = (double)last->live_bytes;
+    line.last = (double)last->live_bytes;  // not the highest of the last column
     write_sizes(w, "live", &line);
     fill(&line, dump, ticks, rss_of);
-    line.last = (double)last->rss_bytes;
     if (line.most > 0) write_sizes(w, "resident", &line);
     fill_allocations(&line, dump, ticks);
     if (line.most <= 0) return;

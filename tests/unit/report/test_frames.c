@@ -232,13 +232,31 @@ static void errors_of_a_sum_add_as_squares(void **state)
     struct tp_sum sum = { 0 };
     tp_sum_add(&sum, &(struct tp_estimate){ 1000, 997, 1006 });
     tp_sum_add(&sum, &(struct tp_estimate){ 2000, 1996, 2008 });
-    struct tp_estimate out = tp_sum_estimate(&sum);
+    struct tp_estimate out = tp_sum_estimate(&sum, NULL);
     assert_int_equal(out.value, 3000);
     assert_int_equal(out.low, 2995);
     assert_int_equal(out.high, 3010);
     tp_sum_add(&sum, &(struct tp_estimate){ INT64_MAX, INT64_MIN, INT64_MAX });
-    out = tp_sum_estimate(&sum);
+    out = tp_sum_estimate(&sum, NULL);
     assert_true(out.low <= out.value && out.value <= out.high);
+}
+
+static void the_sum_of_everything_is_exact(void **state)
+{
+    (void)state;
+    struct tp_sum one = { 1000, 16, 9, 2 };
+    struct tp_sum rest = { 5000, 400, 100, 3 };
+    struct tp_sum all = { 6000, 416, 109, 5 };
+    struct tp_estimate out = tp_sum_estimate(&all, &all);
+    assert_true(out.low == 6000 && out.high == 6000);
+    out = tp_sum_estimate(&one, &all);  // its own error is the smaller one
+    assert_true(out.low == 996 && out.high == 1003);
+    out =
+        tp_sum_estimate(&rest, &all);  // what one has too much, the rest has too little
+    assert_true(out.low == 4997 && out.high == 5004);
+    rest.n = 1;
+    out = tp_sum_estimate(&rest, &all);
+    assert_true(out.low == 4980 && out.high == 5010);
 }
 
 /* ---- groups and trees --------------------------------------------------------------- */
@@ -260,7 +278,8 @@ static void stacks_of_one_line_are_one_group(void **state)
     assert_int_equal(groups.n_groups, 2);
     assert_int_equal(groups.groups[0].n_stacks, 2);
     assert_ptr_equal(groups.groups[0].heaviest, &made.list[1]);
-    struct tp_estimate sum = tp_sum_estimate(&groups.groups[0].sums[TP_FIGURE_LIVE]);
+    struct tp_estimate sum =
+        tp_sum_estimate(&groups.groups[0].sums[TP_FIGURE_LIVE], NULL);
     assert_int_equal(sum.value, 312);
     assert_int_equal(sum.low, 307);
     assert_int_equal(groups.sum.value, groups.total);
@@ -381,6 +400,7 @@ int main(void)
         cmocka_unit_test(a_bad_pattern_is_an_error_of_one_line),
         cmocka_unit_test(every_sort_has_its_figure),
         cmocka_unit_test(errors_of_a_sum_add_as_squares),
+        cmocka_unit_test(the_sum_of_everything_is_exact),
         cmocka_unit_test(stacks_of_one_line_are_one_group),
         cmocka_unit_test(growth_is_told_from_a_working_set_and_a_cache),
         cmocka_unit_test(the_lines_of_a_tree_sum_to_its_root),
