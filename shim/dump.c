@@ -34,6 +34,8 @@ enum {
     LAST_TRIES = 40000,  // of 50 us: what the last dump waits for another
 };
 
+static_assert(sizeof(struct tp_totals) <= sizeof(tp_account.classes), "see dump.words");
+
 /* One dump at a time, so its buffers need no stack. */
 static struct {
     _Atomic(uint32_t) writer;  // its thread id; 0: none
@@ -54,6 +56,7 @@ static struct {
         uint32_t n;
         uint32_t record_bytes;
     } latencies;
+    uint64_t words[TP_CLASSES * sizeof(struct tp_class_count) / 8];
     struct tp_copies copies;
     struct tp_point_record last;  // of the timeline: the process as it is dumped
     bool said;                    // that dumps fail: once is enough
@@ -184,6 +187,15 @@ static void put_padded(struct writer *writer, const void *data, uint64_t bytes)
     static const char zeros[8];
     put(writer, data, bytes);
     put(writer, zeros, tp_align_up(bytes, 8) - bytes);
+}
+
+/* What other threads write meanwhile: none of its words is torn. */
+static void put_words(struct writer *writer, const void *data, uint64_t bytes)
+{
+    const uint64_t *words = data;
+    for (uint64_t i = 0; i < bytes / sizeof(*words); i++)
+        dump.words[i] = __atomic_load_n(&words[i], __ATOMIC_RELAXED);
+    put(writer, dump.words, bytes);
 }
 
 static uint32_t buckets_used(const struct tp_latency *latency)
@@ -341,8 +353,8 @@ static void put_parts(struct writer *writer, enum tp_dump_reason reason,
     put_padded(writer, view->exe, view->exe_bytes);
     put_padded(writer, view->command, view->command_bytes);
     put(writer, &copies->sampling, sizeof(copies->sampling));
-    put_padded(writer, &tp_account.totals, sizeof(tp_account.totals));
-    put_padded(writer, tp_account.classes, sizeof(tp_account.classes));
+    put_words(writer, &tp_account.totals, sizeof(tp_account.totals));
+    put_words(writer, tp_account.classes, sizeof(tp_account.classes));
     for (uint32_t i = 0; i < dump.latencies.n; i++)
         put(writer, dump.latencies.of[i], dump.latencies.record_bytes);
     put_padded(writer, threads->ended, threads->n_ended * sizeof(*threads->ended));

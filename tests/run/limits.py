@@ -184,6 +184,40 @@ def filling():
             subprocess.run(["umount", small], check=False)
 
 
+# Works longer than a tick, so that there is a timeline, and is killed.
+SLOW = """
+import os, time
+for i in range(40): kept = [b'x' * (1000 + n) for n in range(999)]; time.sleep(0.02)
+os.kill(os.getpid(), 9)
+"""
+
+
+def no_sites():
+    """A tmpfs that has room for the counters only: they are whole, and the file says so."""
+    as_root()
+    with tidepool.Place() as place:
+        small = os.path.join(place.top, "small")
+        os.mkdir(small)
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160k", "none", small],
+                          check=False).returncode:
+            tidepool.skip("no tmpfs can be mounted here")
+        try:
+            env = place.environment(f"live={small}")
+            done = subprocess.run([sys.executable, "-c", SLOW], env=env, cwd=place.work,
+                                  capture_output=True, timeout=60, check=False)
+            require(done.returncode == -signal.SIGKILL and done.stderr == b"", f"{done}")
+            path = os.path.join(small, os.listdir(small)[0])
+            with open(path, "rb") as file:
+                flags = int.from_bytes(file.read(36)[32:], "little")
+            require(flags == 2, f"flags {flags}, not LOST_SITES alone")
+            recording = tidepool.read(path)[0]
+            tidepool.check(recording)
+            require(recording["dump"]["reason"] == "killed" and
+                    recording["totals"]["allocations"] > 40 * 999 / 2, f"{recording['totals']}")
+        finally:
+            subprocess.run(["umount", small], check=False)
+
+
 def in_namespace(script, pattern, lines):
     """Runs `prints` after `script`, in a mount namespace of its own."""
     as_root()
@@ -263,8 +297,8 @@ def signals():
 TESTS = {"chroot": chroot, "setuid": setuid, "gone": lambda: narrowed("gone"),
          "closed": lambda: narrowed("closed"), "files": files, "size": size, "maps": maps,
          "stack": stack, "few_files": few_files, "umask": umask, "space": space,
-         "disk": disk, "filling": filling, "no_proc": no_proc, "no_shm": no_shm,
-         "full_shm": full_shm, "no_sharing": no_sharing, "write_signals": signals}
+         "disk": disk, "filling": filling, "no_sites": no_sites, "no_proc": no_proc,
+         "no_shm": no_shm, "full_shm": full_shm, "no_sharing": no_sharing, "write_signals": signals}
 
 if __name__ == "__main__":
     tidepool.main(TESTS[sys.argv[1]])
