@@ -464,17 +464,14 @@ static void write_choice(struct tp_writer *w, const struct tp_report *report,
         "which has most live bytes", "which allocated most bytes",
         "which allocated most often", "which allocated most often" };
     int figure = view->figure == TP_FIGURE_NONE ? TP_FIGURE_PEAK : (int)view->figure;
-    if (report->tree.n_nodes < 2 || !chosen->dump->sampling.mode) return;
+    if (report->tree.n_nodes < 2 || view->pid || !chosen->dump->sampling.mode) return;
     const char *name = chosen->dump->process.name;
     tp_write_text(w, "\nCall sites of ");
     tp_paint(w, TP_BOLD);
-    tp_write_clean(w, name[0] ? name : "(no name)", 24);
+    tp_write_clean(w, name[0] ? name : "(no name)", 16);
     tp_unpaint(w);
-    if (view->pid)
-        tp_write_format(w, ", pid %u.\n", chosen->dump->process.pid);
-    else
-        tp_write_format(w, ", pid %u, %s;\n  --pid N chooses another.\n",
-            chosen->dump->process.pid, reasons[figure]);
+    tp_write_format(w, ", pid %u, %s; --pid N chooses another.\n",
+        chosen->dump->process.pid, reasons[figure]);
 }
 
 /* The sections about call sites; `who` is NULL when they cannot be worked out. */

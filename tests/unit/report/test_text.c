@@ -4,6 +4,8 @@
  */
 #include "tests/unit/report/test.h"
 
+#include "report/frames.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -113,12 +115,69 @@ static void lines_end_without_blanks(void **state)
     close_report(&report);
 }
 
+/* ---- of which process the call sites are ---------------------------------------------- */
+
+static void the_process_with_most_of_the_figure_is_chosen(void **state)
+{
+    (void)state;
+    struct tp_dump dumps[4];
+    struct tp_profile profiles[4];
+    struct tp_report report = { .profiles = profiles, .n_profiles = 4 };
+    struct tp_view view;
+    memset(profiles, 0, sizeof(profiles));
+    tp_view_init(&view);
+    for (uint32_t i = 0; i < 4; i++) {
+        test_dump(&dumps[i], NULL, 0);
+        dumps[i].process.pid = 101 + i;
+        dumps[i].sampling.mode = TP_SAMPLING_SAMPLED;
+        profiles[i].dump = &dumps[i];
+        profiles[i].counts = true;
+    }
+    profiles[0].totals.peak_bytes = 997;
+    profiles[1].totals.peak_bytes = 1009;
+    profiles[2].totals.live_bytes = 11;
+    profiles[3].totals.peak_bytes = 5003;
+    dumps[3].sampling.mode = TP_SAMPLING_OFF;  // it has no call sites
+    assert_ptr_equal(tp_report_choose(&report, &view), &profiles[1]);
+    profiles[1].counts = false;  // an earlier dump
+    assert_ptr_equal(tp_report_choose(&report, &view), &profiles[0]);
+    view.figure = TP_FIGURE_LIVE;
+    assert_ptr_equal(tp_report_choose(&report, &view), &profiles[2]);
+    view.pid = 104;
+    assert_ptr_equal(tp_report_choose(&report, &view), &profiles[3]);
+    view.pid = 99;
+    assert_null(tp_report_choose(&report, &view));
+}
+
+static void a_view_of_sites_leaves_out_the_rest(void **state)
+{
+    (void)state;
+    static struct tp_thread_slot slots[1];
+    struct tp_dump dump;
+    struct tp_report report;
+    struct tp_view view;
+    fill_huge(slots, 1);
+    test_dump(&dump, slots, 1);
+    dump.sampling.depth = 64;
+    open_report(&report, &dump);
+    tp_view_init(&view);
+    view.figure = TP_FIGURE_LIVE;
+    report.view = &view;
+    char *text = test_capture(tp_text_write, &report);
+    assert_null(strstr(text, "SIZE CLASSES"));
+    assert_non_null(strstr(text, "CALL SITES\n  None: no call stacks were taken"));
+    free(text);
+    close_report(&report);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_line_is_wider_than_the_page),
         cmocka_unit_test(a_profile_of_nothing_can_be_shown),
         cmocka_unit_test(lines_end_without_blanks),
+        cmocka_unit_test(the_process_with_most_of_the_figure_is_chosen),
+        cmocka_unit_test(a_view_of_sites_leaves_out_the_rest),
     };
     return cmocka_run_group_tests_name("text", tests, NULL, NULL);
 }
