@@ -23,7 +23,8 @@ static bool exact_of(const struct tp_profile *profile)
 
 static double less(uint64_t taken, uint64_t freed)
 {
-    return taken > freed ? (double)(taken - freed) : 0;
+    int64_t left = (int64_t)(taken - freed);
+    return left > 0 ? (double)left : 0;
 }
 
 /*

@@ -107,6 +107,23 @@ static bool is_site(const struct tp_dump *dump, size_t i)
         is_sum(site->peak_block_variance) && is_sum(site->peak_byte_variance);
 }
 
+/* In exact mode the writer does not count samples: every block is one. */
+static void count_samples(struct tp_dump *dump)
+{
+    uint64_t all = 0;
+    for (size_t i = 0; i < dump->n_sites; i++) {
+        struct tp_site_record *site = &dump->sites[i];
+        if (!site->used) continue;
+        uint64_t blocks = site->taken.blocks / TP_FORMAT_ONE;
+        all += blocks;
+        // Where blocks only grew in place there was none.
+        site->taken.samples = blocks ? blocks : 1;
+        site->freed.samples =
+            (uint64_t)((int64_t)site->freed.blocks / (int64_t)TP_FORMAT_ONE);
+    }
+    dump->sampling.samples = all;
+}
+
 static const char *check_sites(struct tp_dump *dump, bool live)
 {
     for (size_t i = 0; i < dump->n_sites; i++) {
@@ -119,6 +136,7 @@ static const char *check_sites(struct tp_dump *dump, bool live)
     }
     size_t *n = &dump->n_sites;
     while (live && *n && !dump->sites[*n - 1].used) --*n;
+    if (dump->sampling.mode == TP_SAMPLING_EXACT) count_samples(dump);
     return NULL;
 }
 

@@ -397,10 +397,13 @@ enum { TP_FORMAT_ONE = 4096 };
  * Sums over the sampled blocks of a site, each with its weight w = 1 / p, where
  * p = 1 - exp(-usable bytes / interval in force) is the chance it had (Horvitz and
  * Thompson); in exact mode w = 1. For blocks of the pools usable bytes are blocks times
- * the class size, and `bytes` and `byte_variance` are 0.
+ * the class size, and `bytes` and `byte_variance` are 0. A block that a realloc made larger
+ * where it stood belongs to that realloc's site from then on: there only its growth is
+ * in `taken`, and what it was before is taken from `freed`, which may fall below 0
+ * (modulo 2^64).
  */
 struct tp_site_sums {
-    uint64_t samples;
+    uint64_t samples;          // 0 in exact mode: every block is one
     uint64_t blocks;           // sum of w, times TP_FORMAT_ONE
     uint64_t requested_bytes;  // sum of w * requested
     uint64_t bytes;            // large blocks: sum of w * usable

@@ -113,6 +113,7 @@ extern struct tp_sampling_record *const tp_sampling;
 
 /* The weight of a sampled block, and what it stands for. */
 struct tp_weight {
+    uint64_t samples;       // 1; in exact mode 0: there nobody counts them
     uint64_t blocks;        // w * TP_FORMAT_ONE
     uint64_t requested;     // w * requested bytes
     uint64_t bytes;         // w * usable bytes; 0 for pool classes

@@ -248,13 +248,12 @@ static void end_sample(uint32_t mark, const struct tp_told *block)
     tp_site_freed(record.site, &weight, temporary, tp_pool_peak_now(block->counters));
 }
 
+/* Without variance: what came from elsewhere was left to no chance but once. */
 static struct tp_weight negative(struct tp_weight weight)
 {
-    return (struct tp_weight){ .blocks = -weight.blocks,
-        .requested = -weight.requested,
-        .bytes = -weight.bytes,
-        .block_variance = -weight.block_variance,
-        .byte_variance = -weight.byte_variance };
+    return (struct tp_weight){
+        .blocks = -weight.blocks, .requested = -weight.requested, .bytes = -weight.bytes
+    };
 }
 
 static const struct tp_weight nothing;
@@ -311,6 +310,7 @@ static uint32_t grow_sample(
     grown.bytes -= came.bytes;
     came = negative(came);
     tp_site_adjust(site, &grown, &came, peak);
+    count(&tp_sampling->samples, 1);
     return now;
 }
 

@@ -266,11 +266,13 @@ static void note_peak(int64_t bytes)
         }
 }
 
-static double read_double(const double *sum)
+/* What is left may be below 0 by what rounding did. */
+static double less(const double *taken, const double *freed)
 {
-    double value;
-    __atomic_load(sum, &value, __ATOMIC_RELAXED);
-    return value;
+    double from, away;
+    __atomic_load(taken, &from, __ATOMIC_RELAXED);
+    __atomic_load(freed, &away, __ATOMIC_RELAXED);
+    return from > away ? from - away : 0;
 }
 
 /* Keeps the figures at the last peak, before the site changes. */
@@ -281,10 +283,8 @@ static void keep_peak(struct tp_site_record *site)
     const struct tp_site_sums *taken = &site->taken, *freed = &site->freed;
     site->peak_blocks = tp_count_read(&taken->blocks) - tp_count_read(&freed->blocks);
     site->peak_bytes = tp_count_read(&taken->bytes) - tp_count_read(&freed->bytes);
-    site->peak_block_variance =
-        read_double(&taken->block_variance) - read_double(&freed->block_variance);
-    site->peak_byte_variance =
-        read_double(&taken->byte_variance) - read_double(&freed->byte_variance);
+    site->peak_block_variance = less(&taken->block_variance, &freed->block_variance);
+    site->peak_byte_variance = less(&taken->byte_variance, &freed->byte_variance);
     __atomic_store_n(&site->peak, peak, __ATOMIC_RELEASE);
 }
 
@@ -305,11 +305,10 @@ static void add_to(uint64_t *sum, uint64_t value)
 
 static void add_weight(struct tp_site_sums *sums, const struct tp_weight *weight)
 {
+    add_to(&sums->samples, weight->samples);
     add_to(&sums->blocks, weight->blocks);
     add_to(&sums->requested_bytes, weight->requested);
     add_to(&sums->bytes, weight->bytes);
-    if (tp_sampling->mode == TP_SAMPLING_EXACT) return;
-    add_to(&sums->samples, 1);
     if (weight->block_variance > 0)
         add_to_double(&sums->block_variance, weight->block_variance);
     if (weight->byte_variance > 0)
@@ -343,17 +342,8 @@ void tp_site_adjust(uint32_t id, const struct tp_weight *taken,
     if (!site) return;
     note_peak(peak_bytes);
     keep_peak(site);
-    add_to(&site->taken.blocks, taken->blocks);
-    add_to(&site->taken.requested_bytes, taken->requested);
-    add_to(&site->taken.bytes, taken->bytes);
-    add_to(&site->freed.blocks, freed->blocks);
-    add_to(&site->freed.requested_bytes, freed->requested);
-    add_to(&site->freed.bytes, freed->bytes);
-    if (tp_sampling->mode == TP_SAMPLING_EXACT) return;
-    add_to_double(&site->taken.block_variance, taken->block_variance);
-    add_to_double(&site->taken.byte_variance, taken->byte_variance);
-    add_to_double(&site->freed.block_variance, freed->block_variance);
-    add_to_double(&site->freed.byte_variance, freed->byte_variance);
+    add_weight(&site->taken, taken);
+    add_weight(&site->freed, freed);
 }
 
 void tp_sites_forked(void)

@@ -259,7 +259,7 @@ static void weights_add_up(void **state)
     (void)state;
     sampling.mode = TP_SAMPLING_SAMPLED;
     uint32_t id = tp_site_of(78, TP_FORMAT_LARGE, TP_STACK_DEPTH);
-    struct tp_weight weight = { 5000, 300, 700, 0.25, 1e12 };
+    struct tp_weight weight = { 1, 5000, 300, 700, 0.25, 1e12 };
     tp_site_taken(id, &weight, 0);
     tp_site_taken(id, &weight, 0);
     tp_site_freed(id, &weight, true, 0);
@@ -276,7 +276,7 @@ static void weights_add_up(void **state)
 
 static void *add_up(void *argument)
 {
-    struct tp_weight weight = { TP_FORMAT_ONE, 10, 20, 1, 1 };
+    struct tp_weight weight = { 1, TP_FORMAT_ONE, 10, 20, 1, 1 };
     for (unsigned i = 0; i < STEPS; i++) {
         tp_site_taken(*(uint32_t *)argument, &weight, i);
         if (i % 2) tp_site_freed(*(uint32_t *)argument, &weight, false, i);
@@ -304,9 +304,9 @@ static void an_adjusted_site_may_hold_what_came(void **state)
     (void)state;
     sampling.mode = TP_SAMPLING_SAMPLED;
     uint32_t id = tp_site_of(80, TP_FORMAT_LARGE, TP_STACK_WHOLE);
-    struct tp_weight grown = { 0, 100, 100, 0, 0 };
-    struct tp_weight came = { (uint64_t)-TP_FORMAT_ONE, (uint64_t)-900, (uint64_t)-900,
-        0, 0 };
+    struct tp_weight grown = { 1, 0, 100, 100, 0, 0 };
+    struct tp_weight came = { 0, (uint64_t)-TP_FORMAT_ONE, (uint64_t)-900,
+        (uint64_t)-900, 0, 0 };
     tp_site_adjust(id, &grown, &came, 0);
     const struct tp_site_record *site = site_at(id);
     assert_int_equal(site->taken.blocks, 0);
@@ -318,7 +318,7 @@ static void an_adjusted_site_may_hold_what_came(void **state)
 static void nonsense_is_ignored(void **state)
 {
     (void)state;
-    struct tp_weight weight = { TP_FORMAT_ONE, 1, 1, 0, 0 };
+    struct tp_weight weight = { 0, TP_FORMAT_ONE, 1, 1, 0, 0 };
     tp_site_taken(UINT32_MAX, &weight, 0);
     tp_site_freed(SITES, &weight, true, 0);
     tp_site_adjust(tp_table_count(&tp_sites), &weight, &weight, 0);
