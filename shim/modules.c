@@ -21,6 +21,7 @@
 /* By what a module is recognised. Written under the lock, `alive` last. */
 struct known {
     struct tp_span span;
+    uintptr_t place;  // by which the loader found it; not every part of a span will do
     const void *map;
     uint64_t identity;    // of its name and build id: the loader uses its memory again
     _Atomic(bool) alive;  // release; meets the load in find()
@@ -128,7 +129,7 @@ static bool retire_others(const struct tp_object *object, struct known *known)
 }
 
 /* Under the lock; nobody has it yet. */
-static uint32_t add(const struct tp_object *object)
+static uint32_t add(const struct tp_object *object, uintptr_t place)
 {
     struct known *known = atomic_load_explicit(&modules.known, memory_order_relaxed);
     if (!known) {
@@ -143,6 +144,7 @@ static uint32_t add(const struct tp_object *object)
     if (i >= tp_modules.most) return UINT32_MAX;
     fill(i, object);
     known[i].span = object->span;
+    known[i].place = place;
     known[i].map = object->map;
     known[i].identity = identity_of(object);
     atomic_store_explicit(&known[i].alive, true, memory_order_release);
@@ -168,7 +170,7 @@ uint32_t tp_module_of(uintptr_t address)
     if (i == UINT32_MAX) {
         tp_lock_enter(&modules.lock);
         i = recognise(&object);
-        if (i == UINT32_MAX) i = add(&object);
+        if (i == UINT32_MAX) i = add(&object, address);
         tp_lock_leave(&modules.lock);
     }
     return i + 1;  // UINT32_MAX: 0
@@ -187,7 +189,7 @@ void tp_modules_unloaded(void)
     for (uint32_t i = tp_table_count(&tp_modules); i-- > 0;) {
         struct tp_object object;
         if (!atomic_load_explicit(&known[i].alive, memory_order_relaxed)) continue;
-        if (tp_object_at(known[i].span.start, &object) && is_same(&known[i], &object) &&
+        if (tp_object_at(known[i].place, &object) && is_same(&known[i], &object) &&
             known[i].identity == identity_of(&object))
             continue;
         retire(i, known);

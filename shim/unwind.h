@@ -45,10 +45,12 @@ struct tp_span {
 
 struct tp_object {
     struct tp_span span;  // from its first segment to its last; may have holes
-    uintptr_t base;       // added to addresses of the file
-    uintptr_t header;     // its .eh_frame_hdr; 0: has none
-    const void *map;      // what the loader knows it by
-    const char *name;     // as the loader has it: "" for the executable
+    const void *headers;  // its program headers; NULL: not to be had
+    size_t n_headers;
+    uintptr_t base;    // added to addresses of the file
+    uintptr_t header;  // its .eh_frame_hdr; 0: has none
+    const void *map;   // what the loader knows it by
+    const char *name;  // as the loader has it: "" for the executable
 };
 
 /*
