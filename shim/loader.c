@@ -20,6 +20,7 @@
  * comes after the real dlclose, which asks for nobody's return address.
  */
 #include "shim/output.h"
+#include "shim/stack.h"
 
 #include <dlfcn.h>
 #include <stdatomic.h>
@@ -32,17 +33,20 @@
 
 TP_EXPORT void *dlopen(const char *path, int mode);
 TP_EXPORT void *dlmopen(Lmid_t space, const char *path, int mode);
+TP_EXPORT int dlclose(void *library);
 
 static struct {
     // Found once; more than one thread may find the same.
     void *(*_Atomic open)(const char *, int);
     void *(*_Atomic open_in)(Lmid_t, const char *, int);
+    int (*_Atomic close)(void *);
 } loader;
 
 void tp_loader_open(void)
 {
     loader.open = (void *(*)(const char *, int))dlsym(RTLD_NEXT, "dlopen");
     loader.open_in = (void *(*)(Lmid_t, const char *, int))dlsym(RTLD_NEXT, "dlmopen");
+    loader.close = (int (*)(void *))dlsym(RTLD_NEXT, "dlclose");
 }
 
 static void count(uint32_t *counter)
@@ -95,4 +99,12 @@ void *dlmopen(Lmid_t space, const char *path, int mode)
     mode = prepare_in(space, mode);
     TP_JUMP return atomic_load_explicit(&loader.open_in, memory_order_relaxed)(
         space, path, mode);
+}
+
+int dlclose(void *library)
+{
+    if (!atomic_load_explicit(&loader.close, memory_order_relaxed)) tp_loader_open();
+    int done = atomic_load_explicit(&loader.close, memory_order_relaxed)(library);
+    tp_modules_unloaded();
+    return done;
 }
