@@ -141,7 +141,10 @@ static void look_at_cxx(const char *compiler)
 {
     struct scene scene;
     uint64_t calls[CALLS];
-    if (!scene_have(compiler)) return;
+    if (!scene_have(compiler)) {
+        scene_leave_out(compiler);
+        return;
+    }
     test_write_file("frame.c", source_frame, strlen(source_frame), 0600);
     test_write_file("body.cpp", source_cxx, strlen(source_cxx), 0600);
     scene_shell("gcc -O2 -c frame.c && %s -g -O2 -c body.cpp && "
