@@ -238,6 +238,20 @@ static void without_a_build_id_only_an_unchanged_file_is_believed(void **state)
     tp_symbols_close(symbols);
 }
 
+static void a_file_with_a_build_id_is_not_that_without_one(void **state)
+{
+    (void)state;
+    struct scene scene;
+    uint64_t calls[CALLS];
+    scene_build(calls, "fixture", "-g");
+    scene_begin(&scene);
+    scene_add_module(&scene, "fixture")->build_id_bytes = 0;
+    scene_add_calls(&scene, 1, calls);
+    struct tp_symbols *symbols = scene_resolved(&scene, &no_cache);
+    scene_check_nothing(symbols, &scene);
+    tp_symbols_close(symbols);
+}
+
 static void a_deleted_file_is_found_through_its_process(void **state)
 {
     (void)state;
@@ -351,6 +365,7 @@ int main(void)
         IN_FOLDER(debug_information_that_files_share_is_found),
         IN_FOLDER(another_file_of_that_name_is_not_believed),
         IN_FOLDER(without_a_build_id_only_an_unchanged_file_is_believed),
+        IN_FOLDER(a_file_with_a_build_id_is_not_that_without_one),
         IN_FOLDER(a_deleted_file_is_found_through_its_process),
         IN_FOLDER(names_that_are_no_files_are_no_trouble),
         IN_FOLDER(the_vdso_has_names),
