@@ -400,9 +400,9 @@ static void read_line(struct tp_symbol *out, Dwarf_Die *unit, uint64_t pc)
     int line = 0;
     Dwarf_Line *row = dwarf_getsrc_die(unit, pc);
     const char *name = row ? dwarf_linesrc(row, NULL, NULL) : NULL;
-    if (!name || dwarf_lineno(row, &line) != 0 || line <= 0) return;
-    out->file = name;
-    out->line = (uint32_t)line;
+    if (!name || dwarf_lineno(row, &line) != 0) return;
+    out->file = name;  // code that the compiler made up has a file, and line 0
+    out->line = line > 0 ? (uint32_t)line : 0;
 }
 
 /* The name in the symbol table is whole where that of DWARF lacks what is around it. */

@@ -30,7 +30,7 @@
 struct tp_symbol {
     const char *function;  // demangled; "" when unknown
     const char *file;      // of the source; "" when unknown
-    uint32_t line;         // 0 when unknown
+    uint32_t line;         // 0 when unknown, or made up by the compiler
     bool inlined;          // into the one that follows
 };
 

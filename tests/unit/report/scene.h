@@ -32,6 +32,9 @@ void scene_shell(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* True when there is such a command. */
 bool scene_have(const char *command);
 
+/* Says that there is no such thing here, and that the test tries nothing without it. */
+void scene_leave_out(const char *what);
+
 /* Reads what a program prints: the addresses of its calls. */
 void scene_read_calls(uint64_t calls[CALLS], const char *command);
 

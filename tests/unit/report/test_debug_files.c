@@ -4,6 +4,7 @@
  */
 #include "tests/unit/report/scene.h"
 
+#include <dlfcn.h>
 #include <elf.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -133,6 +134,70 @@ static void debug_information_is_found_by_build_id_even_alone(void **state)
     tp_symbols_close(symbols);
 }
 
+static void servers_are_asked_only_when_wanted(void **state)
+{
+    (void)state;
+    struct scene scene;
+    uint64_t calls[CALLS];
+    char hex[64] = "", path[300], url[320];
+    void *library = dlopen("libdebuginfod.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (!library) {
+        scene_leave_out("libdebuginfod");
+        return;
+    }
+    build_apart(calls, "-g");
+    scene_begin(&scene);
+    scene_add_module(&scene, "fixture");
+    scene_add_calls(&scene, 1, calls);
+    for (size_t i = 0; i < scene.modules[0].build_id_bytes; i++)
+        sprintf(hex + 2 * i, "%02x", scene.modules[0].build_id[i]);
+    scene_shell("mkdir -p buildid/%s && mv debug buildid/%s/debuginfo", hex, hex);
+    scene_path(path, sizeof(path), "");
+    snprintf(url, sizeof(url), "file://%s", path);
+    setenv("DEBUGINFOD_URLS", url, 1);
+    scene_path(path, sizeof(path), "cache");
+    setenv("DEBUGINFOD_CACHE_PATH", path, 1);
+    struct tp_symbols_wish wish = no_cache;
+    struct tp_symbols *symbols = scene_resolved(&scene, &wish);
+    scene_check_nothing(symbols, &scene);
+    tp_symbols_close(symbols);
+    scene_shell("test ! -e cache");
+
+    wish.debuginfod = true;
+    symbols = scene_resolved(&scene, &wish);
+    scene_check_all(symbols, &scene);
+    tp_symbols_close(symbols);
+    unsetenv("DEBUGINFOD_URLS");
+    unsetenv("DEBUGINFOD_CACHE_PATH");
+}
+
+static void debug_information_that_files_share_is_found(void **state)
+{
+    (void)state;
+    struct scene scene;
+    uint64_t calls[CALLS];
+    char folder[300];
+    if (!scene_have("dwz")) {
+        scene_leave_out("dwz");
+        return;
+    }
+    build_apart(calls, "-g");
+    // dwz takes what occurs in two files.
+    scene_begin(&scene);
+    scene_add_module(&scene, "fixture");
+    scene_add_calls(&scene, 1, calls);
+    file_by_id(&scene, folder, sizeof(folder));
+    scene_shell(
+        "f=$(echo root/.build-id/*/*.debug) && cp $f again && mkdir root/.dwz && "
+        "dwz -m root/.dwz/shared -M $PWD/root/.dwz/shared $f again && "
+        "readelf -S $f | grep -q altlink");
+    struct tp_symbols_wish wish = no_cache;
+    wish.debug_folders = folder;
+    struct tp_symbols *symbols = scene_resolved(&scene, &wish);
+    scene_check_all(symbols, &scene);
+    tp_symbols_close(symbols);
+}
+
 static void another_file_of_that_name_is_not_believed(void **state)
 {
     (void)state;
@@ -169,6 +234,20 @@ static void without_a_build_id_only_an_unchanged_file_is_believed(void **state)
 
     scene.dump.process.start_unix_ns -= (uint64_t)3600 * SECOND;  // changed since
     symbols = scene_resolved(&scene, &no_cache);
+    scene_check_nothing(symbols, &scene);
+    tp_symbols_close(symbols);
+}
+
+static void a_file_with_a_build_id_is_not_that_without_one(void **state)
+{
+    (void)state;
+    struct scene scene;
+    uint64_t calls[CALLS];
+    scene_build(calls, "fixture", "-g");
+    scene_begin(&scene);
+    scene_add_module(&scene, "fixture")->build_id_bytes = 0;
+    scene_add_calls(&scene, 1, calls);
+    struct tp_symbols *symbols = scene_resolved(&scene, &no_cache);
     scene_check_nothing(symbols, &scene);
     tp_symbols_close(symbols);
 }
@@ -236,14 +315,20 @@ static void the_vdso_has_names(void **state)
     const unsigned char *image = (const unsigned char *)getauxval(AT_SYSINFO_EHDR);
     Elf64_Ehdr header;
     struct tp_elf_facts facts;
-    if (!image) skip();
+    if (!image) {
+        scene_leave_out("vdso");
+        return;
+    }
     memcpy(&header, image, sizeof(header));
     test_write_file("vdso.so", image,
         header.e_shoff + (size_t)header.e_shnum * header.e_shentsize, 0600);
     int fd = open("vdso.so", O_RDONLY);
     assert_true(tp_elf_facts_read(&facts, fd));
     close(fd);
-    if (!facts.id.n) skip();
+    if (!facts.id.n) {
+        scene_leave_out("build id of the vdso");
+        return;
+    }
     tp_elf_facts_fini(&facts);
     char line[256] = "";
     FILE *pipe = popen("nm -D vdso.so | grep ' T ' | head -n 1", "r");
@@ -276,8 +361,11 @@ int main(void)
         IN_FOLDER(debug_information_is_found_beside_the_file),
         IN_FOLDER(debug_information_without_a_build_id_is_compared_by_checksum),
         IN_FOLDER(debug_information_is_found_by_build_id_even_alone),
+        IN_FOLDER(servers_are_asked_only_when_wanted),
+        IN_FOLDER(debug_information_that_files_share_is_found),
         IN_FOLDER(another_file_of_that_name_is_not_believed),
         IN_FOLDER(without_a_build_id_only_an_unchanged_file_is_believed),
+        IN_FOLDER(a_file_with_a_build_id_is_not_that_without_one),
         IN_FOLDER(a_deleted_file_is_found_through_its_process),
         IN_FOLDER(names_that_are_no_files_are_no_trouble),
         IN_FOLDER(the_vdso_has_names),

@@ -141,7 +141,10 @@ static void look_at_cxx(const char *compiler)
 {
     struct scene scene;
     uint64_t calls[CALLS];
-    if (!scene_have(compiler)) return;
+    if (!scene_have(compiler)) {
+        scene_leave_out(compiler);
+        return;
+    }
     test_write_file("frame.c", source_frame, strlen(source_frame), 0600);
     test_write_file("body.cpp", source_cxx, strlen(source_cxx), 0600);
     scene_shell("gcc -O2 -c frame.c && %s -g -O2 -c body.cpp && "
@@ -198,7 +201,7 @@ static void functions_inside_of_functions_are_found(void **state)
     size_t n;
     const struct tp_symbol *symbol = tp_symbols_at(symbols, &scene.dump, 1, &n);
     assert_int_equal(n, 1);
-    assert_int_equal(strncmp(symbol->function, "nested", 6), 0);
+    assert_string_equal(symbol->function, "nested");  // its symbol has a number too
     assert_int_equal(symbol->line, 7);
     tp_symbols_close(symbols);
 }

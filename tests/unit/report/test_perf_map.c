@@ -185,7 +185,10 @@ static void a_file_of_another_user_is_not_read(void **state)
     struct scene scene;
     begin(&scene);
     write_map(0644);
-    if (geteuid() != 0 || chown(path, 12345, 12345) != 0) skip();
+    if (geteuid() != 0 || chown(path, 12345, 12345) != 0) {
+        scene_leave_out("right to give a file away");
+        return;
+    }
     check_refused(&scene);
 }
 
