@@ -23,8 +23,11 @@
  * A site in many strata has half a sample all in all: each gets the share `prior`.
  * Cumulants of independent strata add; quantile.c turns the three into an interval.
  *
- * Why Jeffreys: Garwood's exact interval covers 97-99 % where samples are few.
- * tests/unit/report/test_mixtures.c has the numbers for this one.
+ * Measured (tests/unit/report/test_mixtures.c, 200 runs each, nominal 95 %): 92-98 % for
+ * classes with samples enough, from half a sample a site to hundreds; 91-100 % for sites
+ * of many sizes with few samples a class, too wide where classes have none. Not solved:
+ * 67-90 % where the interval grew 32-fold in a run, a few heavy samples among many light
+ * ones. Garwood's exact interval was not tried: it is known to cover more than asked.
  *
  * Knows nothing of: sites, classes, dumps.
  */
@@ -201,7 +204,7 @@ static void add_prior(struct count *count, double samples, double grain)
 
 /* The part and the rest, each with its half sample. */
 static void count_both(const struct tp_part *part, const struct tp_whole *whole,
-    struct count *own, struct count *rest)
+    bool alike, struct count *own, struct count *rest)
 {
     double sum = fmax(whole->sum - part->sum, 0);
     double variance = fmax(whole->variance - part->variance, 0);
@@ -210,8 +213,10 @@ static void count_both(const struct tp_part *part, const struct tp_whole *whole,
     double other = sum > 0 ? variance / sum : grain;
     *own = (struct count){ .sum = part->sum, .variance = part->variance };
     *rest = (struct count){ .sum = sum, .variance = variance };
-    // Of few samples the light ones are the likelier: the half sample may be heavy.
-    add_prior(own, part->prior / 2, fmax(grain, part->grain));
+    // Of few samples the light ones are the likelier: the half sample may be heavy, as
+    // heavy as those of the others where the blocks are alike.
+    double common = whole->variance > 0 && alike ? whole->variance / whole->sum : 0;
+    add_prior(own, part->prior / 2, fmax(fmax(grain, part->grain), common));
     add_prior(rest, part->prior / 2, other);
     own->third = own->variance * (2 * grain + (grain > 0 ? part->block : 0));
     rest->third = rest->variance * (2 * other + (other > 0 ? part->block : 0));
@@ -254,7 +259,7 @@ static struct tp_belief share_belief(
     const struct tp_part *part, const struct tp_whole *whole, double total)
 {
     struct count own, rest;
-    count_both(part, whole, &own, &rest);
+    count_both(part, whole, true, &own, &rest);
     double sum = own.sum + rest.sum, factor = total / sum, q = own.sum / sum;
     double n = sum * sum / (own.variance + rest.variance);
     struct tp_belief belief = mixed(&own, &rest, q, n);
@@ -269,7 +274,7 @@ static struct tp_belief difference_belief(
     const struct tp_part *part, const struct tp_whole *whole, double total)
 {
     struct count own, rest;
-    count_both(part, whole, &own, &rest);
+    count_both(part, whole, false, &own, &rest);
     double q = own.variance / (own.variance + rest.variance);
     double n = whole->uncertain * whole->uncertain / (own.variance + rest.variance);
     struct tp_belief belief = mixed(&own, &rest, q, n);
@@ -291,7 +296,7 @@ struct tp_belief tp_estimate_believe(const struct tp_part *part,
     if (whole->variance > 0) return difference_belief(part, whole, (double)total);
     // Nothing of the stratum was sampled: the half sample alone.
     struct count own, rest;
-    count_both(part, whole, &own, &rest);
+    count_both(part, whole, false, &own, &rest);
     return (struct tp_belief){ own.sum, own.variance, own.third };
 }
 

@@ -80,6 +80,7 @@ double tp_gamma_quantile(double shape, double p)
     if (shape >= SHAPE_MANY) return x;
     // Near 0 the distribution is x^a / (a gamma(a)): the guess for small shapes.
     double small = exp((log(p) + lgamma(shape + 1)) / shape);
+    if (small < 1e-9) return small;  // what is left out there is as small
     if (!(x > 0) || shape < 1) x = fmin(small, shape + 1);
     if (!(x > DBL_MIN)) return 0;
 

@@ -460,7 +460,7 @@ static void finish(struct build *build)
         double temporary = fmin(tally->value[TEMPORARY], (double)INT64_MAX / 2);
         site->temporary_blocks.value = (int64_t)(temporary + 0.5);
         for (int f = 0; f < FIGURES; f++) {
-            struct tp_estimate *figure = figure_of(site, f);
+            struct tp_estimate *figure = figure_of(site, (enum figure)f);
             double least = fmin(tally->least[f], (double)figure->value);
             *figure =
                 tp_estimate_of(&tally->belief[f], figure->value, least, tally->most[f]);

@@ -1,4 +1,13 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * test_mixtures.c - simulated programs: intervals cover, figures have no bias.
+ *
+ * Each mixture is run many times with the real sampler and the real estimates. Of a site
+ * that no sample has met "at most three samples' worth" counts as its interval.
+ *
+ * TIDEPOOL_TEST_RUNS sets the runs of each mixture; without it there are enough to see a
+ * fault of some percent within seconds. Seeds are fixed: a test passes always or never.
+ */
 #include "report/sites.h"
 #include "tests/unit/report/mixture.h"
 #include "tests/unit/report/test.h"
@@ -8,92 +17,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { K = 1024, M = 1024 * K };
+enum { K = 1024, M = 1024 * K, RUNS = 200 };
 
-static const struct mixture mixtures[] = {
-    { .name = "many small",
-        .interval = 64 * K,
-        .n_sites = 2,
-        .sites = { { 16, 256, 8000, 0.7, 0 }, { 48, 48, 6000, 0.9, 0 } },
-        .same = 3 },
-    { .name = "few large",
-        .interval = 512 * K,
-        .n_sites = 3,
-        .sites = { { 200 * K, 4 * M, 60, 0.5, 0 }, { 150 * K, 600 * K, 80, 0.6, 0 },
-            { 16, 4096, 4000, 0.8, 0 } } },
-    { .name = "one in a hundred",
-        .interval = 8 * K,
-        .n_sites = 2,
-        .sites = { { 64, 64, 300, 0.5, 0 }, { 64, 64, 300, 0.5, 0 } },
-        .same = 98 },
-    { .name = "one in a hundred, mixed",
-        .interval = 8 * K,
-        .n_sites = 2,
-        .sites = { { 16, 1024, 200, 0.5, 0 }, { 16, 1024, 200, 0.5, 0 } },
-        .same = 98 },
-    { .name = "bursts",
-        .interval = 32 * K,
-        .n_sites = 3,
-        .sites = { { 112, 112, 8000, 0.9, 500 }, { 96, 112, 3000, 0.5, 100 },
-            { 1024, 4096, 1000, 0.6, 50 } } },
-    { .name = "threads",
-        .interval = 32 * K,
-        .threads = 8,
-        .n_sites = 3,
-        .sites = { { 16, 2048, 3000, 0.7, 0 }, { 100, 100, 5000, 0.5, 0 },
-            { 300, 20000, 500, 0.8, 0 } } },
-    { .name = "all sizes",
-        .interval = 512 * K,
-        .n_sites = 2,
-        .sites = { { 1, 64 * M, 3000, 0.7, 0 }, { 1, 64 * M, 3000, 0.5, 0 } } },
-    { .name = "all sizes, short interval",
-        .interval = 4 * K,
-        .n_sites = 2,
-        .sites = { { 1, 64 * M, 5000, 0.7, 0 }, { 1, 64 * M, 5000, 0.5, 0 } } },
-    { .name = "near the interval",
-        .interval = 64 * K,
-        .n_sites = 3,
-        .sites = { { 32 * K, 128 * K, 100, 0.6, 0 }, { 65536, 65536, 100, 0.5, 0 },
-            { 65537, 65537, 80, 0.7, 0 } } },
-    { .name = "near the interval, large",
-        .interval = 512 * K,
-        .n_sites = 3,
-        .sites = { { 256 * K, 1023 * K, 100, 0.6, 0 },
-            { 512 * K, 512 * K, 100, 0.5, 0 },
-            { 512 * K + 1, 512 * K + 1, 80, 0.7, 0 } } },
-    { .name = "adapted",
-        .interval = 16 * K,
-        .adapt = true,
-        .n_sites = 3,
-        .sites = { { 16, 512, 8000, 0.6, 0 }, { 64, 64, 8000, 0.5, 0 },
-            { 512, 4096, 2000, 0.8, 0 } } },
-    { .name = "adapted, threads",
-        .interval = 16 * K,
-        .adapt = true,
-        .threads = 4,
-        .n_sites = 3,
-        .sites = { { 16, 512, 8000, 0.6, 0 }, { 64, 64, 8000, 0.5, 0 },
-            { 512, 4096, 2000, 0.8, 0 } } },
-    { .name = "die",
-        .interval = 16 * K,
-        .n_sites = 4,
-        .sites = { { 64, 64, 5000, 0.99, 0 }, { 64, 64, 2000, 0.9, 0 },
-            { 64, 64, 300, 0, 0 }, { 128, 512, 500, 0, 0 } } },
-    { .name = "few samples",
-        .interval = 64 * K,
-        .n_sites = 10,
-        .sites = { { 64, 64, 512, .5, 0 }, { 64, 64, 1024, 0.5, 0 },
-            { 64, 64, 1536, .5, 0 }, { 64, 64, 2048, .5, 0 }, { 64, 64, 2560, .5, 0 },
-            { 64, 64, 3072, .5, 0 }, { 64, 64, 4096, .5, 0 }, { 64, 64, 5000, .5, 0 },
-            { 64, 64, 6000, .5, 0 }, { 64, 64, 8000, .5, 0 } } },
-    { .name = "few samples of two",
-        .interval = 64 * K,
-        .n_sites = 6,
-        .sites = { { 16, 1000, 512, .5, 0 }, { 16, 1000, 1024, 0.5, 0 },
-            { 16, 1000, 1536, .5, 0 }, { 16, 1000, 2048, .5, 0 },
-            { 16, 1000, 2560, .5, 0 }, { 16, 1000, 3072, .5, 0 } } },
-};
+static const char *const figure_names[MIXTURE_FIGURES] = { "allocations",
+    "allocated_bytes", "live_blocks", "live_bytes", "peak_bytes" };
 
+/* What a dump of the run would be. */
 static void dump_of(struct tp_dump *dump, struct mixture_run *run)
 {
     memset(dump, 0, sizeof(*dump));
@@ -114,109 +43,444 @@ static void dump_of(struct tp_dump *dump, struct mixture_run *run)
     dump->n_sites = MIXTURE_ROWS;
 }
 
-int main(int argc, char **argv)
+static const struct tp_estimate *figure_of(const struct tp_site *site, int figure)
 {
-    int runs = argc > 1 ? atoi(argv[1]) : 300;
-    int verbose = argc > 2;
-    static const char *names[] = { "allocs", "abytes", "live", "lbytes", "peak" };
-    for (size_t m = 0; m < sizeof(mixtures) / sizeof(mixtures[0]); m++) {
-        const struct mixture *mx = &mixtures[m];
-        static double covered[MIXTURE_SITES][5], lowmiss[MIXTURE_SITES][5],
-            unseen[MIXTURE_SITES], bias[MIXTURE_SITES][5], truth[MIXTURE_SITES][5],
-            ht[2], tht[2], lam[MIXTURE_SITES], width[MIXTURE_SITES][5];
-        memset(covered, 0, sizeof covered);
-        memset(lowmiss, 0, sizeof lowmiss);
-        memset(unseen, 0, sizeof unseen);
-        memset(bias, 0, sizeof bias);
-        memset(truth, 0, sizeof truth);
-        memset(lam, 0, sizeof lam);
-        memset(width, 0, sizeof width);
-        ht[0] = ht[1] = tht[0] = tht[1] = 0;
-        size_t n_sites = 0;
-        for (int r = 0; r < runs; r++) {
-            struct mixture_run *run = mixture_run(mx, (uint64_t)(m * 100000 + r));
-            n_sites = run->n_sites;
-            struct tp_dump dump;
-            dump_of(&dump, run);
-            struct tp_profile profile;
-            struct tp_error error = { "" };
-            struct tp_sites sites;
-            if (!tp_profile_build(&profile, &dump, "x", &error)) {
-                puts(error.text);
-                return 1;
-            }
-            if (!tp_sites_build(&sites, &profile, "x", &error)) {
-                puts(error.text);
-                return 1;
-            }
-            const struct tp_site *of[MIXTURE_SITES + 1] = { NULL };
-            int64_t sum[5] = { 0 };
-            for (size_t i = 0; i < sites.n_sites; i++) {
-                const struct tp_site *s = &sites.sites[i];
-                if (s->node) of[s->node - 1] = s;
-                sum[0] += s->allocations.value;
-                sum[1] += s->allocated_bytes.value;
-                sum[2] += s->live_blocks.value;
-                sum[3] += s->live_bytes.value;
-                sum[4] += s->peak_bytes.value;
-            }
-            if (sum[0] != (int64_t)profile.totals.allocations ||
-                sum[1] != (int64_t)profile.totals.allocated_bytes ||
-                sum[2] != profile.totals.live_blocks ||
-                sum[3] != profile.totals.live_bytes ||
-                sum[4] != profile.totals.peak_bytes)
-                printf("SUM WRONG %zu\n", m);
-            for (size_t s = 0; s < n_sites; s++) {
-                const struct mixture_truth *t = &run->truth[s];
-                lam[s] += t->expected[0];
-                ht[0] += run->weights[s][0];
-                ht[1] += run->weights[s][1];
-                tht[0] += (double)t->figure[0];
-                tht[1] += (double)t->figure[1];
-                const struct tp_site *x = of[s];
-                const struct tp_estimate none = { 0, 0, 0 };
-                const struct tp_estimate *f[5] = { x ? &x->allocations : &none,
-                    x ? &x->allocated_bytes : &none, x ? &x->live_blocks : &none,
-                    x ? &x->live_bytes : &none, x ? &x->peak_bytes : &none };
-                if (!x) unseen[s]++;
-                for (int k = 0; k < 5; k++) {
-                    bool in = x
-                        ? f[k]->low <= t->figure[k] && t->figure[k] <= f[k]->high
-                        : t->expected[k] <= 3;
-                    covered[s][k] += in;
-                    if (!in && x && t->figure[k] < f[k]->low) lowmiss[s][k]++;
-                    bias[s][k] += (double)f[k]->value;
-                    truth[s][k] += (double)t->figure[k];
-                    width[s][k] += (double)(f[k]->high - f[k]->low);
-                }
-            }
-            tp_sites_fini(&sites);
-            tp_profile_fini(&profile);
+    const struct tp_estimate *const figures[MIXTURE_FIGURES] = { &site->allocations,
+        &site->allocated_bytes, &site->live_blocks, &site->live_bytes,
+        &site->peak_bytes };
+    return figures[figure];
+}
+
+struct score {
+    double runs;
+    double covered[MIXTURE_FIGURES];
+    double asked;
+    double value[MIXTURE_FIGURES];  // of sites with a stack, and of the one without
+    double truth[MIXTURE_FIGURES];
+    double unsampled[MIXTURE_FIGURES];
+    double first_value;  // bytes of the first site
+    double first_truth;
+    double weights[2];  // not calibrated: blocks, bytes
+    double deviation[2];
+};
+
+/* Sums are exact, whatever else. */
+static void check_sums(const struct tp_sites *sites, const struct tp_profile *profile)
+{
+    const int64_t wanted[MIXTURE_FIGURES] = { (int64_t)profile->totals.allocations,
+        (int64_t)profile->totals.allocated_bytes, profile->totals.live_blocks,
+        profile->totals.live_bytes, profile->totals.peak_bytes };
+    for (int f = 0; f < MIXTURE_FIGURES; f++) {
+        int64_t sum = 0;
+        for (size_t i = 0; i < sites->n_sites; i++) {
+            const struct tp_estimate *figure = figure_of(&sites->sites[i], f);
+            assert_true(figure->low <= figure->value && figure->value <= figure->high);
+            assert_true(figure->low >= 0);
+            sum += figure->value;
         }
-        printf("%-26s HT %.4f %.4f\n", mx->name, ht[0] / tht[0], ht[1] / tht[1]);
-        double all[5] = { 0 }, allb[5] = { 0 }, allt[5] = { 0 }, lows[5] = { 0 };
-        for (size_t s = 0; s < n_sites; s++)
-            for (int k = 0; k < 5; k++) {
-                all[k] += covered[s][k];
-                allb[k] += bias[s][k];
-                allt[k] += truth[s][k];
-                lows[k] += lowmiss[s][k];
-            }
-        for (int k = 0; k < 5; k++)
-            printf("   %s %.1f%% (below %.1f%%) bias %.3f;", names[k],
-                100 * all[k] / runs / (double)n_sites,
-                100 * lows[k] / runs / (double)n_sites, allb[k] / allt[k]);
-        printf("\n");
-        if (verbose)
-            for (size_t s = 0; s < n_sites && s < 10; s++) {
-                printf("      site %zu lambda %.1f unseen %.2f:", s, lam[s] / runs,
-                    unseen[s] / runs);
-                for (int k = 0; k < 5; k++)
-                    printf("  %.1f (%.1f) b%.3f w%.2f", 100 * covered[s][k] / runs,
-                        100 * lowmiss[s][k] / runs, bias[s][k] / truth[s][k],
-                        width[s][k] / truth[s][k]);
-                printf("\n");
-            }
+        assert_int_equal(sum, wanted[f]);
     }
-    return 0;
+}
+
+static void score_run(struct score *score, struct mixture_run *run)
+{
+    struct tp_dump dump;
+    struct tp_profile profile;
+    struct tp_sites sites;
+    struct tp_error error = { "" };
+    dump_of(&dump, run);
+    assert_true(tp_profile_build(&profile, &dump, "a run", &error));
+    assert_true(tp_sites_build(&sites, &profile, "a run", &error));
+    check_sums(&sites, &profile);
+    const struct tp_site *of[MIXTURE_SITES] = { NULL };
+    for (size_t i = 0; i < sites.n_sites; i++) {
+        const struct tp_site *site = &sites.sites[i];
+        if (site->kind == TP_SITE_STACK) of[site->node - 1] = site;
+        for (int f = 0; f < MIXTURE_FIGURES && site->kind == TP_SITE_UNSAMPLED; f++)
+            score->unsampled[f] += (double)figure_of(site, f)->value;
+    }
+    double blocks[2] = { 0 }, bytes[2] = { 0 };
+    for (size_t s = 0; s < run->n_sites; s++) {
+        const struct mixture_truth *truth = &run->truth[s];
+        for (int f = 0; f < MIXTURE_FIGURES; f++) {
+            const struct tp_estimate *figure = of[s] ? figure_of(of[s], f) : NULL;
+            score->covered[f] += figure
+                ? figure->low <= truth->figure[f] && truth->figure[f] <= figure->high
+                : truth->expected[f] <= 3;
+            score->value[f] += figure ? (double)figure->value : 0;
+            score->truth[f] += (double)truth->figure[f];
+        }
+        blocks[0] += run->weights[s][0];
+        bytes[0] += run->weights[s][1];
+        blocks[1] += (double)truth->figure[MIXTURE_ALLOCATIONS];
+        bytes[1] += (double)truth->figure[MIXTURE_ALLOCATED_BYTES];
+    }
+    score->asked += (double)run->n_sites;
+    score->runs++;
+    score->first_value += of[0] ? (double)of[0]->allocated_bytes.value : 0;
+    score->first_truth += (double)run->truth[0].figure[MIXTURE_ALLOCATED_BYTES];
+    double off[2] = { blocks[0] / blocks[1] - 1, bytes[0] / bytes[1] - 1 };
+    for (int i = 0; i < 2; i++) {
+        score->weights[i] += off[i];
+        score->deviation[i] += off[i] * off[i];
+    }
+    tp_sites_fini(&sites);
+    tp_profile_fini(&profile);
+}
+
+static struct score play(const struct mixture *mixture)
+{
+    const char *wish = getenv("TIDEPOOL_TEST_RUNS");
+    int runs = wish && atoi(wish) > 0 ? atoi(wish) : RUNS;
+    struct score score = { 0 };
+    for (int i = 0; i < runs; i++)
+        score_run(&score, mixture_run(mixture, 1000003u * (unsigned)i + 7));
+    print_message("# %s:", mixture->name);
+    for (int f = 0; f < MIXTURE_FIGURES; f++)
+        print_message(
+            " %s %.1f %%,", figure_names[f], 100 * score.covered[f] / score.asked);
+    print_message(" weights %+.2f %% %+.2f %%\n", 100 * score.weights[0] / runs,
+        100 * score.weights[1] / runs);
+    return score;
+}
+
+/* Weights without calibration are right on average, to within their own noise. */
+static void check_weights(const struct score *score)
+{
+    for (int i = 0; i < 2; i++) {
+        double mean = score->weights[i] / score->runs;
+        double noise = sqrt(score->deviation[i]) / score->runs;
+        assert_true(fabs(mean) < 0.01 || fabs(mean) < 4 * noise);
+    }
+}
+
+static void check_cover(const struct score *score, double least, double most)
+{
+    for (int f = 0; f < MIXTURE_FIGURES; f++) {
+        double covered = score->covered[f] / score->asked;
+        double noise = 3 * sqrt(0.05 * 0.95 / score->runs);
+        if (covered < least - noise || covered > most + noise)
+            fail_msg("%s: %.1f %%", figure_names[f], 100 * covered);
+    }
+}
+
+/* ---- coverage ---------------------------------------------------------------------- */
+
+/* The classes of these have samples, as those of any program that is looked at long. */
+static const struct mixture dense[] = {
+    { .name = "many small",
+        .interval = 16 * K,
+        .n_sites = 2,
+        .sites = { { 48, 64, 9000, 0.7, 0 }, { 48, 48, 6000, 0.6, 0 } },
+        .same = 3 },
+    { .name = "one in a hundred",
+        .interval = 8 * K,
+        .n_sites = 1,
+        .sites = { { 64, 64, 300, 0.5, 0 } },
+        .same = 99 },
+    { .name = "few samples",
+        .interval = 64 * K,
+        .n_sites = 6,
+        .sites = { { 64, 64, 512, 0.5, 0 }, { 64, 64, 1024, 0.5, 0 },
+            { 64, 64, 2048, 0.5, 0 }, { 64, 64, 3072, 0.5, 0 },
+            { 64, 64, 4096, 0.5, 0 }, { 64, 64, 8000, 0.5, 0 } } },
+    { .name = "bursts",
+        .interval = 32 * K,
+        .n_sites = 3,
+        .sites = { { 112, 112, 8000, 0.7, 500 }, { 112, 112, 4000, 0.5, 100 },
+            { 112, 112, 5000, 0.6, 50 } } },
+    { .name = "threads",
+        .interval = 16 * K,
+        .threads = 8,
+        .n_sites = 3,
+        .sites = { { 200, 200, 3000, 0.7, 0 }, { 193, 224, 5000, 0.5, 0 },
+            { 208, 208, 2000, 0.8, 0 } } },
+    { .name = "few large",
+        .interval = 512 * K,
+        .n_sites = 3,
+        .sites = { { 200 * K, 4 * M, 100, 0.5, 0 }, { 150 * K, 600 * K, 120, 0.6, 0 },
+            { 4096, 4096, 4000, 0.8, 0 } } },
+    { .name = "near the interval",
+        .interval = 512 * K,
+        .n_sites = 3,
+        .sites = { { 256 * K, 1023 * K, 100, 0.6, 0 },
+            { 512 * K, 512 * K, 100, 0.5, 0 },
+            { 512 * K + 1, 512 * K + 1, 80, 0.7, 0 } } },
+};
+
+static void intervals_cover_what_they_say(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(dense) / sizeof(dense[0]); i++) {
+        struct score score = play(&dense[i]);
+        check_weights(&score);
+        check_cover(&score, 0.93, 0.975);
+    }
+}
+
+/*
+ * Sites of many sizes, most classes with a sample or none: nobody can tell whose the
+ * blocks of a class without samples are, so these intervals are wide, and where the
+ * weights are very unequal (counts of small blocks) still too narrow.
+ */
+static const struct mixture sparse[] = {
+    { .name = "all sizes",
+        .interval = 512 * K,
+        .n_sites = 2,
+        .sites = { { 1, 64 * M, 2000, 0.7, 0 }, { 1, 64 * M, 2000, 0.5, 0 } } },
+    { .name = "one in a hundred, of many sizes",
+        .interval = 8 * K,
+        .n_sites = 1,
+        .sites = { { 16, 1024, 200, 0.5, 0 } },
+        .same = 99 },
+};
+
+static void intervals_of_many_sizes_are_not_far_off(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(sparse) / sizeof(sparse[0]); i++) {
+        struct score score = play(&sparse[i]);
+        check_weights(&score);
+        check_cover(&score, 0.80, 1);
+    }
+}
+
+/*
+ * Known to be too narrow: when the interval grew 32-fold within a run, a few heavy samples
+ * decide, and the light ones hide how uncertain that is. Coverage was 67-90 % when this
+ * was written; the limit keeps it from getting worse. The weights have no bias.
+ */
+static const struct mixture adapted[] = {
+    { .name = "adapted",
+        .interval = 4 * K,
+        .adapt = true,
+        .n_sites = 3,
+        .sites = { { 16, 512, 8000, 0.6, 0 }, { 64, 64, 8000, 0.5, 0 },
+            { 512, 4096, 2000, 0.8, 0 } } },
+    { .name = "adapted, threads",
+        .interval = 4 * K,
+        .adapt = true,
+        .threads = 4,
+        .n_sites = 3,
+        .sites = { { 16, 512, 8000, 0.6, 0 }, { 64, 64, 8000, 0.5, 0 },
+            { 512, 4096, 2000, 0.8, 0 } } },
+};
+
+static void weights_of_adapted_intervals_have_no_bias(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(adapted) / sizeof(adapted[0]); i++) {
+        struct score score = play(&adapted[i]);
+        check_weights(&score);
+        check_cover(&score, 0.65, 1);
+    }
+}
+
+static void exact_mode_leaves_nothing_to_chance(void **state)
+{
+    (void)state;
+    const struct mixture exact = { .name = "exact",
+        .interval = 1,
+        .exact = true,
+        .n_sites = 2,
+        .sites = { { 1, M, 1009, 0.7, 0 }, { 16, 4096, 997, 0.3, 0 } },
+        .same = 1 };
+    struct score score = play(&exact);
+    for (int f = 0; f < MIXTURE_FIGURES; f++) {
+        assert_true(score.covered[f] == score.asked);
+        assert_true(score.value[f] == score.truth[f]);
+        assert_true(score.unsampled[f] == 0);
+    }
+}
+
+/* ---- the faults of others ------------------------------------------------------------- */
+
+static void average_size_is_not_used_to_weigh(void **state)
+{
+    (void)state;
+    const struct mixture mixture = { .name = "two sizes at one site",
+        .interval = 512,
+        .n_sites = 1,
+        .sites = { { 16, 16, 4000, 0, 0 } } };
+    // 100 blocks of 4096 bytes join them: a second site, looked at as one.
+    struct mixture both = mixture;
+    both.n_sites = 2;
+    both.sites[1] = (struct mixture_site){ 4096, 4096, 100, 0, 0 };
+    double naive = 0, ours = 0, naive_bytes = 0, bytes = 0;
+    for (unsigned i = 0; i < 300; i++) {
+        const struct mixture_run *run = mixture_run(&both, i);
+        double n = run->raw[0][0] + run->raw[1][0], b = run->raw[0][1] + run->raw[1][1];
+        double w = -1 / expm1(-(b / n) / 512);
+        naive += n * w;
+        naive_bytes += b * w;
+        ours += run->weights[0][0] + run->weights[1][0];
+        bytes += run->weights[0][1] + run->weights[1][1];
+    }
+    assert_true(naive / 300 < 300);  // of 4100
+    assert_true(fabs(ours / 300 / 4100 - 1) < 0.02);
+    double truth = 4000 * 16 + 100 * 4096;
+    assert_true(naive_bytes / 300 / truth < 0.95);
+    assert_true(fabs(bytes / 300 / truth - 1) < 0.01);
+}
+
+/* One thread that takes large and small blocks by turns favours neither. */
+static void sizes_do_not_take_each_others_samples(void **state)
+{
+    (void)state;
+    const struct mixture mixture = { .name = "sizes by turns",
+        .interval = 8 * K,
+        .n_sites = 3,
+        .sites = { { 17, 17, 4000, 0, 0 }, { 4096, 4096, 300, 0, 0 },
+            { 65536, 65536, 50, 0, 0 } } };
+    double sum[3] = { 0 };
+    static const double truth[3] = { 4000, 300, 50 };
+    for (unsigned i = 0; i < 400; i++) {
+        const struct mixture_run *run = mixture_run(&mixture, i);
+        for (int s = 0; s < 3; s++) sum[s] += run->weights[s][0];
+    }
+    for (int s = 0; s < 3; s++) assert_true(fabs(sum[s] / 400 / truth[s] - 1) < 0.03);
+}
+
+/* The chance is that of the block, not of the request: 17 bytes are 32. */
+static void weight_is_that_of_the_usable_size(void **state)
+{
+    (void)state;
+    const struct mixture mixture = { .name = "wrong size",
+        .interval = 2 * K,
+        .n_sites = 1,
+        .sites = { { 17, 17, 8000, 0, 0 } } };
+    double ours = 0, wrong = 0;
+    for (unsigned i = 0; i < 200; i++) {
+        const struct mixture_run *run = mixture_run(&mixture, i);
+        ours += run->weights[0][0];
+        wrong += run->raw[0][0] / -expm1(-17.0 / (2 * K));
+    }
+    assert_true(fabs(ours / 200 / 8000 - 1) < 0.01);
+    assert_true(wrong / 200 / 8000 > 1.8);
+}
+
+/* Neither rounding to whole blocks, nor "certain from T on, but scaled all the same". */
+static void sizes_about_the_interval_have_no_bias(void **state)
+{
+    (void)state;
+    const uint64_t sizes[] = { 15 * K, 16 * K, 16 * K + 1, 20 * K, 32 * K, 64 * K };
+    for (size_t c = 0; c < sizeof(sizes) / sizeof(sizes[0]); c++) {
+        const struct mixture mixture = { .name = "about the interval",
+            .interval = 16 * K,
+            .n_sites = 1,
+            .sites = { { sizes[c], sizes[c], 2000, 0, 0 } } };
+        double sum = 0;
+        for (unsigned i = 0; i < 100; i++)
+            sum += mixture_run(&mixture, i)->weights[0][0];
+        assert_true(fabs(sum / 100 / 2000 - 1) < 0.01);
+    }
+}
+
+/* Marks times T would make 3.5 to 4.5 MiB of it. */
+static void large_block_has_its_own_size(void **state)
+{
+    (void)state;
+    const struct mixture mixture = { .name = "one of 4 MiB",
+        .interval = 512 * K,
+        .n_sites = 1,
+        .sites = { { 4 * M, 4 * M, 1, 0, 0 } } };
+    unsigned seen = 0;
+    for (unsigned i = 0; i < 50; i++) {
+        const struct mixture_run *run = mixture_run(&mixture, i);
+        if (run->weights[0][0] == 0) continue;
+        seen++;
+        assert_true(fabs(run->weights[0][1] / (4 * M) - 1) < 0.001);
+    }
+    assert_true(seen >= 49);
+}
+
+/* With equal seeds all threads sample at the same places, and the noise grows by eight. */
+static void threads_do_not_share_their_noise(void **state)
+{
+    (void)state;
+    struct mixture mixture = { .name = "noise",
+        .interval = 4 * K,
+        .n_sites = 1,
+        .sites = { { 64, 64, 16000, 0, 0 } } };
+    double variance[2] = { 0 };
+    for (int many = 0; many < 2; many++) {
+        mixture.threads = many ? 8 : 1;
+        for (unsigned i = 0; i < 300; i++) {
+            double off = mixture_run(&mixture, i)->weights[0][0] - 16000;
+            variance[many] += off * off / 300;
+        }
+    }
+    double formula = 16000 * 1 / expm1(64.0 / (4 * K));
+    assert_true(fabs(variance[0] / formula - 1) < 0.3);
+    assert_true(fabs(variance[1] / formula - 1) < 0.3);
+}
+
+/* The highest sampled total is above the true peak nearly always; ours is the peak. */
+static void peak_is_not_that_of_the_samples(void **state)
+{
+    (void)state;
+    const struct mixture mixture = { .name = "peak",
+        .interval = 64 * K,
+        .n_sites = 2,
+        .sites = { { 64, 64, 6000, 1, 0 }, { 112, 112, 6000, 0.9, 0 } } };
+    double sampled = 0, truth = 0;
+    for (unsigned i = 0; i < 300; i++) {
+        const struct mixture_run *run = mixture_run(&mixture, i);
+        sampled += run->sampled_peak;
+        truth += (double)run->peak_bytes;
+    }
+    assert_true(sampled > 1.01 * truth);
+    struct score score = play(&mixture);
+    assert_true(score.value[MIXTURE_PEAK_BYTES] + score.unsampled[MIXTURE_PEAK_BYTES] ==
+        score.truth[MIXTURE_PEAK_BYTES]);
+}
+
+/* A heap whose samples cannot be told of draws anew: the next block is no substitute. */
+static void lost_samples_do_not_move_to_the_next_block(void **state)
+{
+    (void)state;
+    const struct mixture mixture = { .name = "lost",
+        .interval = 4 * K,
+        .n_sites = 2,
+        .sites = { { 4096, 4096, 1000, 0, 0 }, { 64, 64, 4000, 0, 0 } } };
+    double sum = 0;
+    for (unsigned i = 0; i < 200; i++) {
+        struct mixture_run *run = mixture_run(&mixture, i);
+        // The first site's samples are lost on the way; the second has its own only.
+        memset(run->rows, 0, (size_t)(MIXTURE_CLASSES + 1) * sizeof(run->rows[0]));
+        struct tp_dump dump;
+        struct tp_profile profile;
+        struct tp_sites sites;
+        struct tp_error error = { "" };
+        dump_of(&dump, run);
+        assert_true(tp_profile_build(&profile, &dump, "a run", &error));
+        assert_true(tp_sites_build(&sites, &profile, "a run", &error));
+        assert_int_equal(sites.n_sites, 2);
+        assert_int_equal(sites.sites[0].allocations.value, 4000);
+        assert_int_equal(sites.sites[1].kind, TP_SITE_UNSAMPLED);
+        assert_int_equal(sites.sites[1].allocations.value, 1000);
+        tp_sites_fini(&sites);
+        tp_profile_fini(&profile);
+        sum += run->weights[1][0];
+    }
+    assert_true(fabs(sum / 200 / 4000 - 1) < 0.02);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(intervals_cover_what_they_say),
+        cmocka_unit_test(intervals_of_many_sizes_are_not_far_off),
+        cmocka_unit_test(weights_of_adapted_intervals_have_no_bias),
+        cmocka_unit_test(exact_mode_leaves_nothing_to_chance),
+        cmocka_unit_test(average_size_is_not_used_to_weigh),
+        cmocka_unit_test(sizes_do_not_take_each_others_samples),
+        cmocka_unit_test(weight_is_that_of_the_usable_size),
+        cmocka_unit_test(sizes_about_the_interval_have_no_bias),
+        cmocka_unit_test(large_block_has_its_own_size),
+        cmocka_unit_test(threads_do_not_share_their_noise),
+        cmocka_unit_test(peak_is_not_that_of_the_samples),
+        cmocka_unit_test(lost_samples_do_not_move_to_the_next_block),
+    };
+    return cmocka_run_group_tests_name("mixtures", tests, NULL, NULL);
 }
