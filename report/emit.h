@@ -182,6 +182,7 @@ void tp_coverage_write(struct tp_writer *writer, const struct tp_profile *profil
 
 /* ---- who.c, text_*.c: who allocates ------------------- */
 
+struct tp_dump;
 struct tp_view;
 struct tp_sites;
 struct tp_stacks;
@@ -218,6 +219,10 @@ const struct tp_node *tp_report_node(
 bool tp_who_open(struct tp_who *out_who, const struct tp_profile *profile,
     const struct tp_view *view, struct tp_error *error);
 void tp_who_close(struct tp_who *who);
+
+/* Looks up the names of every frame of the dump. Fails: without memory. */
+bool tp_who_name(
+    struct tp_symbols *symbols, const struct tp_dump *dump, struct tp_error *error);
 
 /* Columns that a page to this output may have: the terminal's, or 80. */
 size_t tp_page_columns(const struct tp_writer *w);

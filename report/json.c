@@ -6,6 +6,7 @@
  * added. Keys of features that a recording cannot have are left out, not null.
  */
 #include "report/emit.h"
+#include "report/frames.h"
 #include "report/json_sites.h"
 #include "report/sites.h"
 
@@ -191,12 +192,15 @@ static void write_rest(struct tp_writer *w, const struct tp_profile *profile)
     tp_json_end(w);
 }
 
-static void write_profile(struct tp_writer *w, const struct tp_profile *profile)
+/* `symbols`: NULL when functions are to have no names. */
+static void write_profile(
+    struct tp_writer *w, const struct tp_profile *profile, struct tp_symbols *symbols)
 {
     struct tp_sites sites;
     struct tp_error error;
     // Without memory there is no whole report: the caller learns it when he finishes.
     if (!tp_sites_build(&sites, profile, "the recording", &error)) w->error = ENOMEM;
+    if (symbols && !tp_who_name(symbols, profile->dump, &error)) w->error = ENOMEM;
     tp_json_begin(w, NULL, '{');
     write_dump(w, profile);
     write_process(w, profile);
@@ -209,7 +213,7 @@ static void write_profile(struct tp_writer *w, const struct tp_profile *profile)
     tp_json_uint(w, "rss_peak_bytes", profile->dump->rss_peak_bytes);
     tp_json_end(w);
     write_latency(w, profile);
-    tp_json_sites(w, profile, NULL, &sites);
+    tp_json_sites(w, profile, symbols, &sites);
     write_rest(w, profile);
     tp_json_end(w);
     tp_sites_fini(&sites);
@@ -281,8 +285,12 @@ void tp_json_write(struct tp_writer *writer, const struct tp_report *report)
     tp_json_text(writer, "schema", "tidepool.report/1");
     tp_json_text(writer, "version", tp_report_version());
     tp_json_begin(writer, "recordings", '[');
+    const struct tp_view *view = tp_report_view(report);
+    struct tp_symbols *symbols =
+        view->no_symbols ? NULL : tp_symbols_open(&view->symbols);
     for (size_t i = 0; i < report->n_profiles; i++)
-        write_profile(writer, &report->profiles[i]);
+        write_profile(writer, &report->profiles[i], symbols);
+    tp_symbols_close(symbols);
     tp_json_end(writer);
     write_tree(writer, report);
     tp_json_end(writer);

@@ -8,20 +8,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Looks up the names of every frame of the dump. False: without memory. */
+bool tp_who_name(
+    struct tp_symbols *symbols, const struct tp_dump *dump, struct tp_error *error)
+{
+    if (dump->n_nodes < 2) return true;
+    size_t n = dump->n_nodes - 1;  // the first is the root, no frame
+    uint32_t *nodes = calloc(n, sizeof(nodes[0]));
+    if (!nodes) return tp_error_set(error, "out of memory");
+    for (size_t i = 0; i < n; i++) nodes[i] = (uint32_t)i + 1;
+    bool good = tp_symbols_resolve(symbols, dump, nodes, n, error);
+    free(nodes);
+    return good;
+}
+
 static bool find_names(struct tp_who *who, struct tp_error *error)
 {
     const struct tp_dump *dump = who->profile->dump;
     if (who->view->no_symbols || dump->n_nodes < 2) return true;
     who->symbols = tp_symbols_open(&who->view->symbols);
-    size_t n = dump->n_nodes - 1;  // the first is the root, no frame
-    uint32_t *nodes = calloc(n, sizeof(nodes[0]));
-    bool good = who->symbols && nodes;
-    if (!good) tp_error_set(error, "out of memory");
-    for (size_t i = 0; good && i < n; i++) nodes[i] = (uint32_t)i + 1;
-    good = good && tp_symbols_resolve(who->symbols, dump, nodes, n, error);
-    free(nodes);
-    return good;
+    if (!who->symbols) return tp_error_set(error, "out of memory");
+    return tp_who_name(who->symbols, dump, error);
 }
 
 bool tp_who_open(struct tp_who *out_who, const struct tp_profile *profile,
