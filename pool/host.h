@@ -11,12 +11,13 @@
 #include "pool/counters.h"
 
 struct tp_pool_options {
-    size_t reserve;     // bytes of address space; 0: as much as is sensible
-    uint64_t purge_ns;  // age at which empty memory goes back; UINT64_MAX: never
-    bool zero;          // clear blocks when they are freed
-    bool check;         // catch every misuse that can be caught
-    bool inert;         // another allocator serves the program: no block is ours
-    bool exact;         // the host is told of every block, not of samples only
+    size_t reserve;       // bytes of address space; 0: as much as is sensible
+    uint64_t purge_ns;    // age at which empty memory goes back; UINT64_MAX: never
+    bool zero;            // clear blocks when they are freed
+    bool check;           // catch every misuse that can be caught
+    bool inert;           // another allocator serves the program: no block is ours
+    int64_t watch_bytes;  // each thread ticks as often, too; 0: does not
+    bool exact;           // the host is told of every block, not of samples only
 };
 
 /* One heap's sampler: the host's to keep, but for `to_sample`. All zero at first. */

@@ -310,7 +310,7 @@ static void *sample(
 {
     heap->sampler.to_sample -= heap->armed - heap->countdown;
     // The shared heap was never armed before its first event.
-    bool is_due = heap->sampler.to_sample <= 0, was_armed = heap->armed > 0;
+    bool is_due = heap->sampler.to_sample<0, was_armed = heap->armed> 0;
     if (!is_due || tp_slow_options.exact) return p;
     if (!was_armed || tp_follow_is_nested(heap)) {
         tp_host_arm(&heap->sampler);
@@ -326,7 +326,11 @@ void *tp_slow_event(
     p = sample(heap, p, c, size, bytes);
     tp_peak_settle(tp_heap_counters(heap));
     if (!tp_follow_is_nested(heap)) tp_follow_catch_up();
-    if (tp_os_ticks() >= heap->next_tick && !heap->shared) tick(heap);
+    bool ticks = tp_os_ticks() >= heap->next_tick;
+    if (ticks && !heap->shared)
+        tick(heap);
+    else if (TP_UNLIKELY(tp_slow_options.watch_bytes) && !heap->shared)
+        tp_host_tick();
     tp_thread_arm(heap);
     return p;
 }
@@ -335,7 +339,7 @@ void *tp_slow_fast_event(
     struct tp_heap *heap, unsigned c, struct tp_block *block, size_t size)
 {
     uintptr_t outer = tp_slow_begin();
-    if (heap->sampler.to_sample <= heap->armed - heap->countdown)
+    if (heap->sampler.to_sample < heap->armed - heap->countdown)
         block = time_fast_path(heap, c, block);
     block = tp_slow_event(heap, block, c, size, (size_t)heap->bins[c].bytes);
     tp_slow_end(outer);

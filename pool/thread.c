@@ -35,6 +35,8 @@ void tp_thread_arm(struct tp_heap *heap)
     int64_t bytes = tp_peak_headroom(tp_heap_counters(heap));
     bytes = tp_max_i64(tp_min_i64(bytes, heap->sampler.to_sample), 1);
     if (tp_slow_options.exact) bytes = EXACT_EVENT;
+    if (tp_slow_options.watch_bytes)
+        bytes = tp_min_i64(bytes, tp_slow_options.watch_bytes);
     heap->armed = bytes;
     heap->countdown = bytes;
 }

@@ -33,6 +33,8 @@ extern void *__libc_stack_end;  // of the dynamic loader: where the kernel put a
 
 struct tp_boot tp_boot;
 
+enum { WATCHED_SHARE = 16 };  // of an interval in bytes that may pass unnoticed
+
 static struct {
     const char *setting;  // text of TIDEPOOL, NULL when unset or not to be trusted
 } boot;
@@ -149,6 +151,9 @@ void tp_host_start(struct tp_pool_options *out_options)
     out_options->zero = tp_options.zero;
     out_options->check = tp_options.check;
     out_options->exact = tp_options.sample == TP_SAMPLE_ALL;
+    if (tp_options.interval_bytes)
+        out_options->watch_bytes =
+            (int64_t)(tp_options.interval_bytes / WATCHED_SHARE + 1);
     tp_aside_decide();
     tp_boot.aside = tp_aside.state == TP_ASIDE_YES;
     out_options->inert = tp_boot.aside;

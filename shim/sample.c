@@ -220,7 +220,6 @@ uint32_t tp_host_sampled(struct tp_sampler *sampler, const struct tp_told *block
     uint64_t ticks_per_ms = tp_pool_tick_ticks() * TICKS_PER_SECOND / 1000;
     tp_poisson_next(
         sampler, is_exact() ? 0 : tp_options.sample, tp_os_ticks(), ticks_per_ms);
-    if (tp_options.interval_bytes) tp_host_tick();
     if (!interval || !tp_options.sample || is_exact()) return 0;
     if (!block->p) {
         count(&tp_sampling->dropped, 1);

@@ -35,7 +35,7 @@
  * expect: last.dump.reason == 'exit'
  * case: by_time
  * options: interval=100ms
- * arg: 0 600
+ * arg: 0 1200
  * expect: sum(1 for r in dumps if r.dump.reason == 'interval') >= 3
  */
 #include "scene.h"

@@ -141,7 +141,10 @@ def heaptrack():
                       if chain(site) and site[key]:
                           ours[chain(site)] += site[key]
             theirs = flame(files[0], kind)
-            require(len(theirs) > 1, f"heaptrack shows no {kind}")
+            if kind == "temporary":
+                theirs, ours = (collections.Counter({s: n for s, n in found.items() if s[0] != "grow"})
+                                for found in (theirs, ours))
+            require(theirs, f"heaptrack shows no {kind}")
             print(f"{kind}: {len(theirs)} stacks, {sum(theirs.values())} in all")
             require(ours == theirs, f"{kind}: heaptrack has {theirs - ours} more, "
                           f"we have {ours - theirs} more")
@@ -149,7 +152,7 @@ def heaptrack():
 
 def sampled():
     with tidepool.Place() as place:
-        recording = known_sites(place, "sample=64k", "mixed", "200000")[-1]
+        recording = known_sites(place, "sample=4k", "mixed", "200000")[-1]
         sums_hold(recording)
         require(recording["sampling"]["mode"] == "sampled", "the mode is not sampled")
         require(recording["sampling"]["samples"] > 1000, "hardly any sample")
@@ -166,7 +169,7 @@ def dumps():
     for options in ("sample=all", "sample=4k"):
         with tidepool.Place() as place:
             program = os.path.join(tidepool.from_environment("TIDEPOOL_SCENES"), "known_sites")
-            done = tidepool.run([program, "eight"], place.environment(options + ",interval=10ms"))
+            done = tidepool.run([program, "eight"], place.environment(options + ",interval=512k"))
             require(done.status == 0, f"known_sites ended with {done.status}")
             recordings = tidepool.check_all(place.dumps(), at_least=3)
             for recording in recordings:
