@@ -42,8 +42,9 @@ static void keep(uintptr_t address, uint64_t row, uint64_t salt)
 {
     struct tp_packed *table =
         atomic_load_explicit(&tp_rows.table, memory_order_relaxed);
-    struct tp_packed *first = &table[tp_rows_place(address)];
-    struct tp_packed *second = &table[tp_rows_place(address) ^ 1];
+    size_t place = tp_rows_place(address);
+    struct tp_packed *first = tp_rows_entry(table, place);
+    struct tp_packed *second = tp_rows_entry(table, place ^ TP_ROWS_NEXT);
     uint64_t check = atomic_load_explicit(&first->check, memory_order_relaxed);
     uint64_t old = atomic_load_explicit(&first->row, memory_order_relaxed);
     atomic_store_explicit(&second->check, check, memory_order_relaxed);

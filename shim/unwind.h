@@ -367,13 +367,21 @@ static inline uint64_t tp_rows_check(uintptr_t address, uint64_t row, uint64_t s
 }
 
 /*
- * The first of two neighbouring places for `address`. Return addresses are spread over
- * their lowest bits as well as over any product of them, and those are there at once.
- * They are one more than the address that is looked up.
+ * The first of two neighbouring places for `address`, in words from the table's start.
+ * Return addresses are spread over their low bits as well as over any product of them,
+ * and those are there at once. They are one more than the address that is looked up.
+ * The lowest bit is left out: a call takes two bytes, so none is wasted, and what is
+ * left is the place of an entry with nothing to shift.
  */
+enum { TP_ROWS_NEXT = 2 };  // the other place has this bit of the first one's turned
 static inline size_t tp_rows_place(uintptr_t address)
 {
-    return (address + 1) & (TP_ROWS - 1);
+    return (address + 1) & (2 * TP_ROWS - 2);
+}
+
+static inline struct tp_packed *tp_rows_entry(struct tp_packed *table, size_t place)
+{
+    return (struct tp_packed *)((uint64_t *)table + place);
 }
 
 /* Works the row out and keeps it. Cold. */
@@ -387,10 +395,10 @@ static inline uint64_t tp_rows_at(
     struct tp_packed *table =
         atomic_load_explicit(&tp_rows.table, memory_order_relaxed);
     size_t place = tp_rows_place(address);
-    for (size_t i = 0; i < 2; i++, place ^= 1) {
-        uint64_t row = atomic_load_explicit(&table[place].row, memory_order_relaxed);
-        uint64_t check =
-            atomic_load_explicit(&table[place].check, memory_order_relaxed);
+    for (size_t i = 0; i < 2; i++, place ^= TP_ROWS_NEXT) {
+        struct tp_packed *entry = tp_rows_entry(table, place);
+        uint64_t row = atomic_load_explicit(&entry->row, memory_order_relaxed);
+        uint64_t check = atomic_load_explicit(&entry->check, memory_order_relaxed);
         if (TP_LIKELY(check == tp_rows_check(address, row, salt) && row)) return row;
     }
     return tp_rows_make(address, salt, scratch);
