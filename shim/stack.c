@@ -647,7 +647,7 @@ static __attribute__((noinline)) void walk_from(
     walk.lr = 0;
 #endif
     walk.exact = true;
-    walk.complex = false;
+    walk.outside = walk.complex = false;
     walk.met = walk.kept = 0;
     tp_reach_at(&walk.reach, &memory->known, walk.sp);
     if (!leave_known(&walk)) find_way(&walk);
