@@ -30,10 +30,16 @@
  * arg: double_late
  * options: check=on
  * stderr: ^tidepool: [^\n]*double[^\n]*\n
+ * stderr: \ntidepool: allocated here:\ntidepool:   #0 [^\n]*misuse\+0x[0-9a-f]+\n
+ * stderr: \ntidepool: freed here:\ntidepool:   #0 [^\n]*misuse\+0x[0-9a-f]+\n
+ * stderr: \ntidepool: freed again here:\ntidepool:   #0 [^\n]*misuse\+0x[0-9a-f]+\n
  * case: double_remote_checked
  * arg: double_remote
  * options: check=on
  * stderr: ^tidepool: [^\n]*double[^\n]*\n
+ * stderr: \ntidepool: allocated here:\ntidepool:   #0 [^\n]*misuse\+0x[0-9a-f]+\n
+ * stderr: \ntidepool: freed here:\ntidepool:   #0 [^\n]*misuse\+0x[0-9a-f]+\n
+ * stderr: \ntidepool: freed again here:\ntidepool:   #0 [^\n]*misuse\+0x[0-9a-f]+\n
  * case: interior_checked
  * arg: interior
  * options: check=on
