@@ -286,7 +286,9 @@ def monotone(recordings):
 
     The peak rises too: where it is not exact, a later estimate may be lower than an
     earlier one, but never than what was proven then. The calls of malloc and free are
-    differences of counters, which a dump reads one after the other.
+    differences of counters, which a dump reads one after the other. Threads that ended
+    without a record share a row without a number, as does one that ends just now: its
+    record takes the figures out of there.
     """
     for earlier, later in zip(recordings, recordings[1:]):
         where = f"dump {later['dump']['sequence']}"
@@ -303,9 +305,9 @@ def monotone(recordings):
         for key, value in earlier["calls"].items():
             slack = torn(later["totals"]) if key in ("malloc", "free") else 0
             require(later["calls"][key] >= value - slack, f"{where}: calls.{key} fell")
-        rows = {t["tid"]: t for t in later["threads"]}
+        rows = {t["tid"]: t for t in later["threads"] if t["tid"] or t["running"]}
         for old in earlier["threads"]:
-            new = rows.get(old["tid"])
+            new = rows.get(old["tid"]) if old["tid"] or old["running"] else None
             for key in SUMS if new else ():
                 require(new[key] >= old[key],
                         f"{where}: thread {old['tid']} {key} fell")
