@@ -10,7 +10,8 @@
  *
  * T may change from sample to sample as long as only the past decides: a block's chance
  * is then known before the block is, and the weights stay free of bias. What decides
- * here is the time since the sample before.
+ * here is the time since the sample before. It is never shorter than what was asked for:
+ * that would cost the program time, and make weights unlike that could be alike.
  *
  * Holds always:
  *   - the distance is D cut to a whole number, D exponential, and the block with which
@@ -209,9 +210,8 @@ void tp_poisson_next(struct tp_sampler *sampler, uint64_t base, uint64_t now_tic
         else if (passed / 10 > ticks_per_ms)
             interval /= 2;
     }
-    uint64_t most = base > MOST / 32 ? MOST : base * 32;
-    sampler->interval =
-        base > 1 ? clamp(interval, base / 8 ? base / 8 : 1, most) : base;
+    uint64_t most = base > MOST / 32 ? MOST : base > 1 ? base * 32 : base;
+    sampler->interval = clamp(interval, base, most);
     sampler->last_ticks = now_ticks;
     aim(sampler);
 }

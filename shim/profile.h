@@ -135,7 +135,7 @@ void tp_poisson_arm(struct tp_sampler *sampler, uint64_t base);
 /*
  * A sample was taken: adapts the interval, and draws the next distance. With less than
  * 1 ms since the sample before it doubles, up to 32 * base; with more than 10 ms it is
- * halved, down to base / 8. `now_ticks` is the cycle counter.
+ * halved, down to base. `now_ticks` is the cycle counter.
  */
 void tp_poisson_next(struct tp_sampler *sampler, uint64_t base, uint64_t now_ticks,
     uint64_t ticks_per_ms);

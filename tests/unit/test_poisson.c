@@ -179,15 +179,17 @@ static void interval_follows_the_time_between_samples(void **state)
     tp_poisson_next(&sampler, MEAN, now += 5 * MS, MS);
     assert_int_equal(sampler.interval, MEAN * 32);
     for (int i = 0; i < 12; i++) tp_poisson_next(&sampler, MEAN, now += 11 * MS, MS);
-    assert_int_equal(sampler.interval, MEAN / 8);
+    assert_int_equal(sampler.interval, MEAN);
     // A clock that stands still or runs backwards, or an unknown one, says nothing.
     tp_poisson_next(&sampler, MEAN, now, MS);
     tp_poisson_next(&sampler, MEAN, now - 7, MS);
     tp_poisson_next(&sampler, MEAN, now + 100 * MS, 0);
-    assert_int_equal(sampler.interval, MEAN / 8);
-    // Small ones end at 1; "every block" stays so.
+    assert_int_equal(sampler.interval, MEAN);
+    // Small ones end where they began; "every block" stays so.
+    for (int i = 0; i < 9; i++) tp_poisson_next(&sampler, 5, now += 1, MS);
+    assert_int_equal(sampler.interval, 160);
     for (int i = 0; i < 9; i++) tp_poisson_next(&sampler, 5, now += 99 * MS, MS);
-    assert_int_equal(sampler.interval, 1);
+    assert_int_equal(sampler.interval, 5);
     for (int i = 0; i < 9; i++) tp_poisson_next(&sampler, 1, now += 1, MS);
     assert_int_equal(sampler.interval, 1);
 }

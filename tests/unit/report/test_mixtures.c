@@ -51,15 +51,25 @@ static const struct tp_estimate *figure_of(const struct tp_site *site, int figur
     return figures[figure];
 }
 
+/* Of one figure, over all runs and sites. */
+struct tally {
+    double asked;
+    double covered;
+    double below;  // the truth lay below the interval
+    double above;
+    double exact;  // nothing was left to chance, and rightly: not asked
+    double value;  // of sites with a stack
+    double truth;
+    double unsampled;              // of the site without one
+    double off[MIXTURE_SITES];     // sums of value - truth, of each site
+    double off2[MIXTURE_SITES];    // of its squares
+    double truths[MIXTURE_SITES];  // of each site
+};
+
 struct score {
     double runs;
-    double covered[MIXTURE_FIGURES];
-    double asked;
-    double value[MIXTURE_FIGURES];  // of sites with a stack, and of the one without
-    double truth[MIXTURE_FIGURES];
-    double unsampled[MIXTURE_FIGURES];
-    double first_value;  // bytes of the first site
-    double first_truth;
+    double n_sites;
+    struct tally of[MIXTURE_FIGURES];
     double weights[2];  // not calibrated: blocks, bytes
     double deviation[2];
 };
@@ -82,6 +92,28 @@ static void check_sums(const struct tp_sites *sites, const struct tp_profile *pr
     }
 }
 
+/* A site that no sample has met has no figures, and no interval but 0 .. 3 samples. */
+static void tally_site(struct tally *tally, size_t site,
+    const struct tp_estimate *figure, double truth, double expected)
+{
+    double value = figure ? (double)figure->value : 0;
+    tally->value += value;
+    tally->truth += truth;
+    tally->off[site] += value - truth;
+    tally->off2[site] += (value - truth) * (value - truth);
+    tally->truths[site] += truth;
+    if (figure && figure->low == figure->high && value == truth) {
+        tally->exact++;
+        return;
+    }
+    bool below = figure && truth < (double)figure->low;
+    bool above = figure ? truth > (double)figure->high : expected > 3;
+    tally->asked++;
+    tally->below += below;
+    tally->above += above;
+    tally->covered += !below && !above;
+}
+
 static void score_run(struct score *score, struct mixture_run *run)
 {
     struct tp_dump dump;
@@ -97,28 +129,21 @@ static void score_run(struct score *score, struct mixture_run *run)
         const struct tp_site *site = &sites.sites[i];
         if (site->kind == TP_SITE_STACK) of[site->node - 1] = site;
         for (int f = 0; f < MIXTURE_FIGURES && site->kind == TP_SITE_UNSAMPLED; f++)
-            score->unsampled[f] += (double)figure_of(site, f)->value;
+            score->of[f].unsampled += (double)figure_of(site, f)->value;
     }
     double blocks[2] = { 0 }, bytes[2] = { 0 };
     for (size_t s = 0; s < run->n_sites; s++) {
         const struct mixture_truth *truth = &run->truth[s];
-        for (int f = 0; f < MIXTURE_FIGURES; f++) {
-            const struct tp_estimate *figure = of[s] ? figure_of(of[s], f) : NULL;
-            score->covered[f] += figure
-                ? figure->low <= truth->figure[f] && truth->figure[f] <= figure->high
-                : truth->expected[f] <= 3;
-            score->value[f] += figure ? (double)figure->value : 0;
-            score->truth[f] += (double)truth->figure[f];
-        }
+        for (int f = 0; f < MIXTURE_FIGURES; f++)
+            tally_site(&score->of[f], s, of[s] ? figure_of(of[s], f) : NULL,
+                (double)truth->figure[f], truth->expected[f]);
         blocks[0] += run->weights[s][0];
         bytes[0] += run->weights[s][1];
         blocks[1] += (double)truth->figure[MIXTURE_ALLOCATIONS];
         bytes[1] += (double)truth->figure[MIXTURE_ALLOCATED_BYTES];
     }
-    score->asked += (double)run->n_sites;
+    score->n_sites = (double)run->n_sites;
     score->runs++;
-    score->first_value += of[0] ? (double)of[0]->allocated_bytes.value : 0;
-    score->first_truth += (double)run->truth[0].figure[MIXTURE_ALLOCATED_BYTES];
     double off[2] = { blocks[0] / blocks[1] - 1, bytes[0] / bytes[1] - 1 };
     for (int i = 0; i < 2; i++) {
         score->weights[i] += off[i];
@@ -128,19 +153,51 @@ static void score_run(struct score *score, struct mixture_run *run)
     tp_profile_fini(&profile);
 }
 
-static struct score play(const struct mixture *mixture)
+/* The mean error of the site that is furthest off, and how many deviations that is. */
+static double worst_bias(const struct score *score, int figure, double *out_sigmas)
+{
+    const struct tally *tally = &score->of[figure];
+    double worst = 0;
+    *out_sigmas = 0;
+    for (size_t s = 0; s < (size_t)score->n_sites; s++) {
+        double noise = sqrt(tally->off2[s]), off = tally->off[s];
+        if (!(tally->truths[s] > 0) || fabs(off / noise) <= fabs(*out_sigmas)) continue;
+        *out_sigmas = off / noise;
+        worst = off / tally->truths[s];
+    }
+    return worst;
+}
+
+static void print_score(const char *name, const struct score *score)
+{
+    for (int f = 0; f < MIXTURE_FIGURES; f++) {
+        const struct tally *of = &score->of[f];
+        double sigmas, bias = worst_bias(score, f, &sigmas);
+        double asked = of->asked > 0 ? of->asked : 1;
+        print_message("# %-32s %-15s %5.1f %% of %6.0f (%4.1f below, %4.1f above), "
+                      "%5.0f exact; bias %+5.2f %% (%+.1f sd)\n",
+            name, figure_names[f], 100 * of->covered / asked, of->asked,
+            100 * of->below / asked, 100 * of->above / asked, of->exact, 100 * bias,
+            sigmas);
+    }
+    print_message("# %-32s weights         %+.2f %% %+.2f %%\n", name,
+        100 * score->weights[0] / score->runs, 100 * score->weights[1] / score->runs);
+}
+
+static int runs_wanted(void)
 {
     const char *wish = getenv("TIDEPOOL_TEST_RUNS");
-    int runs = wish && atoi(wish) > 0 ? atoi(wish) : RUNS;
-    struct score score = { 0 };
+    return wish && atoi(wish) > 0 ? atoi(wish) : RUNS;
+}
+
+static struct score play(const struct mixture *mixture)
+{
+    static struct score score;
+    memset(&score, 0, sizeof(score));
+    int runs = runs_wanted();
     for (int i = 0; i < runs; i++)
         score_run(&score, mixture_run(mixture, 1000003u * (unsigned)i + 7));
-    print_message("# %s:", mixture->name);
-    for (int f = 0; f < MIXTURE_FIGURES; f++)
-        print_message(
-            " %s %.1f %%,", figure_names[f], 100 * score.covered[f] / score.asked);
-    print_message(" weights %+.2f %% %+.2f %%\n", 100 * score.weights[0] / runs,
-        100 * score.weights[1] / runs);
+    print_score(mixture->name, &score);
     return score;
 }
 
@@ -157,8 +214,11 @@ static void check_weights(const struct score *score)
 static void check_cover(const struct score *score, double least, double most)
 {
     for (int f = 0; f < MIXTURE_FIGURES; f++) {
-        double covered = score->covered[f] / score->asked;
-        double noise = 3 * sqrt(0.05 * 0.95 / score->runs);
+        const struct tally *of = &score->of[f];
+        if (!(of->asked > 0)) continue;
+        double covered = of->covered / of->asked;
+        // Figures of one run share their samples: one run is one observation.
+        double noise = 3 * sqrt(0.05 * 0.95 / fmin(of->asked, score->runs));
         if (covered < least - noise || covered > most + noise)
             fail_msg("%s: %.1f %%", figure_names[f], 100 * covered);
     }
@@ -235,6 +295,56 @@ static const struct mixture sparse[] = {
         .same = 99 },
 };
 
+/* Further ones, in the long run only. */
+static const struct mixture further[] = {
+    { .name = "many small, many sizes",
+        .interval = 16 * K,
+        .n_sites = 3,
+        .sites = { { 16, 512, 8000, 0.7, 0 }, { 16, 512, 5000, 0.5, 0 },
+            { 32, 256, 9000, 0.6, 0 } } },
+    { .name = "adapted at 16K",
+        .interval = 16 * K,
+        .adapt = true,
+        .n_sites = 3,
+        .sites = { { 16, 512, 20000, 0.6, 0 }, { 64, 64, 20000, 0.5, 0 },
+            { 512, 4096, 5000, 0.8, 0 } } },
+    { .name = "die",
+        .interval = 8 * K,
+        .n_sites = 3,
+        .sites = { { 64, 64, 8000, 0.98, 0 }, { 48, 64, 6000, 0.95, 0 },
+            { 64, 64, 4000, 0.9, 0 } } },
+    { .name = "near 64K",
+        .interval = 64 * K,
+        .n_sites = 3,
+        .sites = { { 32 * K, 128 * K, 200, 0.6, 0 }, { 64 * K, 64 * K, 150, 0.5, 0 },
+            { 64 * K + 1, 64 * K + 1, 100, 0.7, 0 } } },
+    { .name = "all sizes at 4K",
+        .interval = 4 * K,
+        .n_sites = 2,
+        .sites = { { 1, 64 * M, 2000, 0.7, 0 }, { 1, 64 * M, 2000, 0.5, 0 } } },
+    { .name = "adapted, all sizes",
+        .interval = 512 * K,
+        .adapt = true,
+        .n_sites = 2,
+        .sites = { { 1, 64 * M, 4000, 0.7, 0 }, { 1, 64 * M, 2000, 0.5, 0 } } },
+    { .name = "adapted, large",
+        .interval = 512 * K,
+        .adapt = true,
+        .n_sites = 3,
+        .sites = { { 129 * K, 2 * M, 500, 0.7, 0 }, { 200 * K, 200 * K, 700, 0.5, 0 },
+            { 1 * M, 16 * M, 100, 0.6, 0 } } },
+};
+
+static void further_mixtures_in_the_long_run(void **state)
+{
+    (void)state;
+    if (!getenv("TIDEPOOL_TEST_RUNS")) skip();
+    for (size_t i = 0; i < sizeof(further) / sizeof(further[0]); i++) {
+        struct score score = play(&further[i]);
+        check_weights(&score);
+    }
+}
+
 static void intervals_of_many_sizes_are_not_far_off(void **state)
 {
     (void)state;
@@ -287,9 +397,9 @@ static void exact_mode_leaves_nothing_to_chance(void **state)
         .same = 1 };
     struct score score = play(&exact);
     for (int f = 0; f < MIXTURE_FIGURES; f++) {
-        assert_true(score.covered[f] == score.asked);
-        assert_true(score.value[f] == score.truth[f]);
-        assert_true(score.unsampled[f] == 0);
+        assert_true(score.of[f].asked == 0 && score.of[f].exact > 0);
+        assert_true(score.of[f].value == score.of[f].truth);
+        assert_true(score.of[f].unsampled == 0);
     }
 }
 
@@ -431,8 +541,8 @@ static void peak_is_not_that_of_the_samples(void **state)
     }
     assert_true(sampled > 1.01 * truth);
     struct score score = play(&mixture);
-    assert_true(score.value[MIXTURE_PEAK_BYTES] + score.unsampled[MIXTURE_PEAK_BYTES] ==
-        score.truth[MIXTURE_PEAK_BYTES]);
+    const struct tally *of = &score.of[MIXTURE_PEAK_BYTES];
+    assert_true(of->value + of->unsampled == of->truth);
 }
 
 /* A heap whose samples cannot be told of draws anew: the next block is no substitute. */
@@ -471,6 +581,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(intervals_cover_what_they_say),
         cmocka_unit_test(intervals_of_many_sizes_are_not_far_off),
+        cmocka_unit_test(further_mixtures_in_the_long_run),
         cmocka_unit_test(weights_of_adapted_intervals_have_no_bias),
         cmocka_unit_test(exact_mode_leaves_nothing_to_chance),
         cmocka_unit_test(average_size_is_not_used_to_weigh),
