@@ -4,7 +4,7 @@
  *
  *     skim()        plain frames: stack and frame pointer, a few loads a frame
  *     follow()      packed rows of every kind
- *     step_along()  all registers, from the start again, when a row does not fit
+ *     cross()       all registers, up to and over a frame whose row does not fit
  *     resume()      exact mode: the rest of the stack is as it was, and not walked
  *     leave_known() our own frames, which are the same for every malloc: not walked
  *
@@ -75,8 +75,8 @@ struct walk {
     uintptr_t fp;
     uintptr_t lr;  // aarch64: where the innermost function would return to; else 0
     bool exact;
-    bool outside;   // out of the library: the next frame counts
-    bool complex;   // a row does not fit
+    bool outside;                     // out of the library: the next frame counts
+    const struct tp_registers *from;  // the last frame of which all are known
     uint32_t met;   // frames of the last stack that lie further in, or do not hold
     uint32_t kept;  // frames of the last stack that were taken over
 };
@@ -162,6 +162,77 @@ static TP_COLD enum tp_step guess(struct walk *walk)
     return TP_STEP_DONE;
 }
 
+/* ---- with all registers ---- */
+
+/* One step as the whole row says. */
+static enum tp_step step_out(struct tp_registers *registers, struct walk *walk)
+{
+    struct tp_rules_scratch *scratch = &walk->memory->scratch;
+    uintptr_t key = tp_step_key(registers->pc, registers->exact);
+    struct tp_object object;
+    struct tp_sheet sheet;
+    if (!tp_object_at(key, &object) || !tp_rules_sheet(&object, &sheet))
+        return TP_STEP_NO_RULE;
+    if (tp_rules_find(&sheet, key, scratch) != TP_RULES_FOUND) return TP_STEP_BAD_RULE;
+    return tp_step_out(registers, &walk->reach, scratch);
+}
+
+/* One step by the frame pointer; of the other registers nothing is known then. */
+static enum tp_step step_guess(struct tp_registers *registers, struct walk *walk)
+{
+    uintptr_t fp = registers->value[TP_REGISTER_FP], old = 0, ra = 0;
+    if (fp < registers->value[TP_REGISTER_SP] ||
+        !tp_reach_word(&walk->reach, fp, &old) ||
+        !tp_reach_word(&walk->reach, fp + 8, &ra))
+        return TP_STEP_BAD_MEMORY;
+    registers->pc = tp_step_strip(ra);
+    registers->value[TP_REGISTER_SP] = fp + 16;
+    registers->value[TP_REGISTER_FP] = old;
+    registers->known = (uint64_t)1 << TP_REGISTER_FP | (uint64_t)1 << TP_REGISTER_SP;
+    registers->exact = false;
+    return TP_STEP_DONE;
+}
+
+/*
+ * Steps over the frame that the walk has come to, with all registers: from the last
+ * frame where they were known, over those that were walked without them since. From
+ * here on they are known again, so no frame is stepped over twice.
+ */
+static TP_COLD enum tp_step cross(struct walk *walk)
+{
+    struct tp_registers *registers = &walk->memory->registers;
+    uint64_t fp_bit = (uint64_t)1 << TP_REGISTER_FP;
+    if (walk->from != registers) *registers = *walk->from;
+    walk->from = registers;
+    for (uint32_t most = walk->depth + OWN_MOST; most; most--) {
+        uintptr_t sp = registers->value[TP_REGISTER_SP];
+        bool there = registers->pc == walk->pc && sp == walk->sp;
+        bool leaf = registers->exact;
+        uintptr_t key = tp_step_key(registers->pc, leaf);
+        uint64_t row = there ? TP_PACKED_COMPLEX
+                             : tp_rows_at(key, walk->salt, &walk->memory->scratch);
+        enum tp_step step = tp_packed_kind(row) == TP_PACKED_GUESS
+            ? step_guess(registers, walk)
+            : step_out(registers, walk);
+        uintptr_t next = registers->value[TP_REGISTER_SP];
+        if (step > TP_STEP_SIGNAL) return step;
+        if (step == TP_STEP_DONE && (next < sp || (next == sp && !leaf)))
+            return TP_STEP_BAD_RULE;
+        if (!there && (step != TP_STEP_DONE || next > walk->sp))
+            return TP_STEP_BAD_RULE;
+        if (!there) continue;
+        walk->pc = registers->pc;
+        walk->sp = next;
+        walk->fp = registers->known & fp_bit ? registers->value[TP_REGISTER_FP] : 0;
+        walk->lr = 0;
+        walk->exact = registers->exact;
+        if (step == TP_STEP_SIGNAL)
+            tp_reach_at(&walk->reach, &walk->memory->known, next);
+        return step;
+    }
+    return TP_STEP_BAD_RULE;
+}
+
 /* ---- with packed rows ---- */
 
 static enum tp_stack_end end_of(enum tp_step step)
@@ -185,6 +256,7 @@ static TP_COLD enum tp_step leave_signal(struct walk *walk)
     registers->value[TP_REGISTER_SP] = walk->sp;
     enum tp_step step = tp_step_signal(registers, &walk->reach);
     if (step != TP_STEP_SIGNAL) return step;
+    walk->from = registers;
     walk->pc = registers->pc;
     walk->sp = registers->value[TP_REGISTER_SP];
     walk->fp = registers->value[TP_REGISTER_FP];
@@ -209,8 +281,7 @@ static TP_COLD enum tp_step follow_rare(struct walk *walk, uint64_t row)
     case TP_PACKED_NONE:
         return TP_STEP_NO_RULE;
     case TP_PACKED_COMPLEX:
-        walk->complex = true;
-        return TP_STEP_BAD_RULE;
+        return cross(walk);
     default:
         return TP_STEP_BAD_RULE;
     }
@@ -458,7 +529,10 @@ static inline __attribute__((always_inline)) enum tp_stack_end follow(
                                                             : follow_rare(walk, row);
                 // What was interrupted is looked up otherwise than what has called.
                 if (remember && step == TP_STEP_SIGNAL) *plain = walk->n + 1;
-                if (remember && step == TP_STEP_DONE && seen) {
+                if (remember && kind == TP_PACKED_COMPLEX && step == TP_STEP_DONE)
+                    *plain = walk->n;
+                if (remember && kind == TP_PACKED_GUESS && step == TP_STEP_DONE &&
+                    seen) {
                     seen->ra_at = (const uintptr_t *)(fp + 8), seen->ra = walk->pc;
                     seen->fp_at = (const uintptr_t *)fp, seen->old_fp = walk->fp;
                 }
@@ -494,71 +568,6 @@ static inline __attribute__((always_inline)) enum tp_stack_end follow(
         sp = cfa;
         exact = false;
         if (TP_UNLIKELY(pc == 0)) return TP_STACK_WHOLE;
-    }
-    return TP_STACK_LOOP;
-}
-
-/* ---- with all registers ---- */
-
-/* One step as the whole row says. */
-static enum tp_step step_out(struct tp_registers *registers, struct walk *walk)
-{
-    struct tp_rules_scratch *scratch = &walk->memory->scratch;
-    uintptr_t key = tp_step_key(registers->pc, registers->exact);
-    struct tp_object object;
-    struct tp_sheet sheet;
-    if (!tp_object_at(key, &object) || !tp_rules_sheet(&object, &sheet))
-        return TP_STEP_NO_RULE;
-    if (tp_rules_find(&sheet, key, scratch) != TP_RULES_FOUND) return TP_STEP_BAD_RULE;
-    return tp_step_out(registers, &walk->reach, scratch);
-}
-
-/* One step by the frame pointer; of the other registers nothing is known then. */
-static enum tp_step step_guess(struct tp_registers *registers, struct walk *walk)
-{
-    uint64_t fp_bit = (uint64_t)1 << TP_REGISTER_FP;
-    walk->pc = registers->pc;
-    walk->sp = registers->value[TP_REGISTER_SP];
-    walk->fp = registers->value[TP_REGISTER_FP];
-    if (!(registers->known & fp_bit)) return TP_STEP_NO_RULE;
-    enum tp_step step = guess(walk);
-    registers->pc = walk->pc;
-    registers->value[TP_REGISTER_SP] = walk->sp;
-    registers->value[TP_REGISTER_FP] = walk->fp;
-    registers->known = fp_bit | (uint64_t)1 << TP_REGISTER_SP;
-    registers->exact = false;
-    return step;
-}
-
-static TP_COLD enum tp_stack_end step_along(struct walk *walk)
-{
-    struct tp_registers *registers = &walk->memory->registers;
-    *registers = walk->memory->start;
-    tp_reach_at(&walk->reach, &walk->memory->known, registers->value[TP_REGISTER_SP]);
-    walk->n = 0;
-    uint32_t all = walk->depth + OWN_MOST;
-    for (uint32_t most = all; most; most--) {
-        uintptr_t pc = registers->pc, sp = registers->value[TP_REGISTER_SP];
-        uint64_t row = tp_rows_at(
-            tp_step_key(pc, registers->exact), walk->salt, &walk->memory->scratch);
-        enum tp_packed_kind kind = tp_packed_kind(row);
-        bool leaf = registers->exact || walk->n == 0;
-        if (walk->n || (most != all && !is_own(pc))) {
-            if (walk->n == walk->depth) return TP_STACK_DEPTH;
-            record(walk, pc, registers->exact, row);
-        }
-        enum tp_step step = kind == TP_PACKED_END ? TP_STEP_ENDS
-            : kind == TP_PACKED_NONE              ? TP_STEP_NO_RULE
-            : kind == TP_PACKED_SIGNAL ? tp_step_signal(registers, &walk->reach)
-            : kind == TP_PACKED_GUESS  ? step_guess(registers, walk)
-                                       : step_out(registers, walk);
-        uintptr_t next = registers->value[TP_REGISTER_SP];
-        if (step == TP_STEP_SIGNAL)
-            tp_reach_at(&walk->reach, &walk->memory->known, next);
-        else if (step != TP_STEP_DONE)
-            return end_of(step);
-        else if (next < sp || (next == sp && !leaf))
-            return TP_STACK_LOOP;
     }
     return TP_STACK_LOOP;
 }
@@ -647,13 +656,13 @@ static __attribute__((noinline)) void walk_from(
     walk.lr = 0;
 #endif
     walk.exact = true;
-    walk.outside = walk.complex = false;
+    walk.outside = false;
+    walk.from = start;
     walk.met = walk.kept = 0;
     tp_reach_at(&walk.reach, &memory->known, walk.sp);
     if (!leave_known(&walk)) find_way(&walk);
     if (!memory->remember) {
         stack->end = follow(&walk, false);
-        if (walk.complex) stack->end = step_along(&walk);
         stack->n = walk.n;
         return;
     }
@@ -662,12 +671,10 @@ static __attribute__((noinline)) void walk_from(
     walk.met = held ? memory->plain : UINT32_MAX;
     memory->plain = 0;
     stack->end = follow(&walk, true);
-    if (walk.complex) stack->end = step_along(&walk);
-    if (walk.complex || walk.kept == 0) stack->n = walk.kept = 0;
+    if (walk.kept == 0) stack->n = 0;
     join(&walk);
     stack->same = walk.kept;
-    memory->holds = !walk.complex && walk.reach.anchor == 0 &&
-        walk.reach.high == high &&
+    memory->holds = walk.reach.anchor == 0 && walk.reach.high == high &&
         (stack->end == TP_STACK_WHOLE || stack->end == TP_STACK_DEPTH);
     memory->depth = walk.depth;
     memory->salt = walk.salt;
