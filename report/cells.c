@@ -99,6 +99,14 @@ static bool counts(
     return record->used == 1 && known && record->taken.samples > 0;
 }
 
+int64_t tp_cells_live_requested(const struct tp_site_record *record)
+{
+    uint64_t plus = record->taken.requested_bytes,
+             minus = record->freed.requested_bytes;
+    uint64_t live = plus > minus ? plus - minus : 0;
+    return live < INT64_MAX ? (int64_t)live : INT64_MAX;
+}
+
 static int by_site(const void *a, const void *b)
 {
     const struct tp_cell *x = a, *y = b;

@@ -45,4 +45,7 @@ bool tp_cells_peak_now(const struct tp_profile *profile);
 /* Bytes of the blocks of a class; 1 for large ones, whose sums are bytes. */
 double tp_cells_size(const struct tp_profile *profile, uint32_t class);
 
+/* What was asked for of what is live in a record's site, as far as it says. */
+int64_t tp_cells_live_requested(const struct tp_site_record *record);
+
 #endif

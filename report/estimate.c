@@ -9,7 +9,11 @@
  *     leaves only the shares to chance;
  *   - blocks of many sizes: the difference goes to the parts in proportion to their
  *     variance, x + v / V (N - X). Who is certain does not move, nobody falls below
- *     what was seen of him. A difference that cannot be chance is charged to nobody.
+ *     what was seen of him or passes what he can have at most. A difference that cannot
+ *     be chance is charged to nobody.
+ * Two strata of the same blocks, those that are live and those that were taken, are
+ * calibrated apart: of few samples one may say that more is live than was ever taken.
+ * So the first sets the least of the second.
  * What is left of rounding down goes to the largest remainders: sums are exact.
  *
  * Beliefs. A part with k samples of about the weight g is Poisson: what it says of the
@@ -115,7 +119,35 @@ static void scale_all(struct tp_part *parts, size_t n, double factor)
     for (size_t i = 0; i < n; i++) parts[i].wanted = parts[i].sum * factor;
 }
 
-/* x + v / V * difference, but nobody below what is certain. */
+/* All are scaled alike, but for those that would fall below their least. */
+static void scale_to(
+    struct tp_part *parts, size_t n, const struct tp_whole *whole, double total)
+{
+    double sum = whole->sum, factor = 0;
+    for (size_t i = 0; i < n; i++) parts[i].wanted = -1;  // still free to move
+    bool met = false;
+    for (int round = 0; round < ROUNDS && !met; round++) {
+        factor = sum > 0 && total > 0 ? total / sum : 0;
+        met = true;
+        for (size_t i = 0; i < n; i++) {
+            struct tp_part *part = &parts[i];
+            if (part->wanted >= 0 || !(part->sum * factor < part->least)) continue;
+            part->wanted = part->least;
+            total -= part->least;
+            sum -= part->sum;
+            met = false;
+        }
+    }
+    for (size_t i = 0; i < n; i++)
+        if (parts[i].wanted < 0) parts[i].wanted = parts[i].sum * factor;
+}
+
+static double most_of(const struct tp_part *part)
+{
+    return part->most > 0 ? part->most : INFINITY;
+}
+
+/* x + v / V * difference, but nobody below what is certain, or above his most. */
 static void share_out(
     struct tp_part *parts, size_t n, const struct tp_whole *whole, double difference)
 {
@@ -126,11 +158,11 @@ static void share_out(
         double fixed_difference = 0, fixed_variance = 0;
         for (size_t i = 0; i < n; i++) {
             struct tp_part *part = &parts[i];
-            double least = fmin(part->certain, part->sum);
+            double most = most_of(part), least = fmin(part->certain, part->sum);
             double moved = part->sum + part->variance / variance * difference;
-            if (part->wanted >= 0 || moved >= least) continue;
-            part->wanted = least;
-            fixed_difference += least - part->sum;
+            if (part->wanted >= 0 || (moved >= least && moved <= most)) continue;
+            part->wanted = moved < least ? fmin(least, most) : most;
+            fixed_difference += part->wanted - part->sum;
             fixed_variance += part->variance;
             met = false;
         }
@@ -145,7 +177,7 @@ static void share_out(
         struct tp_part *part = &parts[i];
         if (part->wanted >= 0) continue;
         double share = left > 0 ? part->variance / left : 0;
-        part->wanted = fmax(part->sum + share * difference, 0);
+        part->wanted = fmin(fmax(part->sum + share * difference, 0), most_of(part));
     }
 }
 
@@ -172,7 +204,7 @@ int64_t tp_estimate_calibrate(
         scale_all(parts, n, 1);
         target = nearest(whole.sum, total);
     } else if (how == TP_CALIBRATE_SHARES || !(whole.variance > 0)) {
-        scale_all(parts, n, (double)total / whole.sum);
+        scale_to(parts, n, &whole, (double)total);
     } else {
         double chance = by_chance(&whole, difference);
         if (chance < difference) target = nearest(whole.sum + chance, total);
@@ -182,6 +214,8 @@ int64_t tp_estimate_calibrate(
         // More is certain than there is: no figure is true, the sum has to be.
         if (sum > (double)target + 1)
             for (size_t i = 0; i < n; i++) parts[i].wanted *= (double)target / sum;
+        else if (sum < (double)target - 1)
+            target = nearest(sum, target);
     }
     make_whole(parts, n, target);
     return total - target;

@@ -37,6 +37,7 @@ struct tally {  // of one site
     double least[FIGURES];
     double most[FIGURES];
     double value[FIGURES];  // for shares; the exact ones stand in the site
+    bool grew;              // large blocks live here that were taken elsewhere
 };
 
 struct build {
@@ -62,14 +63,6 @@ struct build {
 static uint64_t sum_or_most(uint64_t a, uint64_t b)
 {
     return a > UINT64_MAX - b ? UINT64_MAX : a + b;
-}
-
-static int64_t live_requested(const struct tp_site_record *record)
-{
-    uint64_t plus = record->taken.requested_bytes,
-             minus = record->freed.requested_bytes;
-    uint64_t live = plus > minus ? plus - minus : 0;
-    return live < INT64_MAX ? (int64_t)live : INT64_MAX;
 }
 
 static void number_sites(struct build *build)
@@ -145,7 +138,11 @@ static void collect(struct build *build, struct stratum *stratum)
     for (size_t i = 0; i < build->n_cells; i++) {
         const struct tp_cell *cell = &build->cells[i];
         if (cell->class != stratum->class) continue;
-        build->parts[stratum->n] = part_of(cell, stratum->live, stratum->bytes);
+        struct tp_part *part = &build->parts[stratum->n];
+        *part = part_of(cell, stratum->live, stratum->bytes);
+        // Of large blocks that grew in place only the growth was taken where they live.
+        if (!stratum->live && stratum->class != TP_FORMAT_LARGE)
+            part->least = (double)cell->value[LIVE_BLOCKS];
         build->stratum[stratum->n++] = i;
     }
 }
@@ -220,7 +217,7 @@ static void settle(struct build *build, struct stratum *stratum, int64_t size)
 static void settle_class(
     struct build *build, const struct tp_class *class, uint32_t index)
 {
-    for (int live = 0; live < 2; live++) {
+    for (int live = 1; live >= 0; live--) {
         struct stratum stratum = {
             .class = index,
             .live = live != 0,
@@ -380,6 +377,17 @@ static void believe_all(struct build *build)
 /* ---- the peak ---------------------------------------------------------------------- */
 
 /*
+ * The weights of a class, scaled as those of all that was taken. So no site has more at
+ * the peak than it ever took, but for blocks that grew in place.
+ */
+static double peak_scale(const struct tp_cell *cell, double size)
+{
+    double taken = cell->taken.blocks * size;
+    if (cell->class == TP_FORMAT_LARGE || !(taken > 0)) return 1;
+    return (double)cell->value[ALLOCATED_BYTES] / taken;
+}
+
+/*
  * The sites' moment may be one a little below the highest, which the record tells: then
  * all are raised by the same factor. Exact figures stay what they are.
  */
@@ -404,9 +412,12 @@ static void settle_peak(struct build *build)
         double size = tp_cells_size(build->profile, cell->class);
         double blocks = cell->taken.blocks;
         if (large) size = blocks > 0 ? cell->taken.bytes / blocks : 0;
-        part->sum += cell->peak * factor;
-        part->variance += cell->peak_variance * factor * factor;
-        part->block += size * cell->peak * factor;
+        struct tally *tally = &build->tallies[cell->site];
+        double scale = build->exact ? 1 : factor * peak_scale(cell, size);
+        tally->grew |= large && fmax(cell->peak, cell->live.bytes) > cell->taken.bytes;
+        part->sum += cell->peak * scale;
+        part->variance += cell->peak_variance * scale * scale;
+        part->block += size * cell->peak * scale;
         part->grain += cell->taken.block_variance * size * size;
         part->prior = 1;
     }
@@ -416,6 +427,7 @@ static void settle_peak(struct build *build)
         if (part->sum > 0) part->block /= part->sum;
         double taken = (double)site->allocated_bytes.value;
         part->grain = taken > 0 ? part->grain / taken : 0;
+        if (!build->tallies[i].grew) part->most = fmax(taken, 0.25);
     }
     int64_t total = build->profile->totals.peak_bytes;
     int64_t rest =
@@ -462,8 +474,10 @@ static void finish(struct build *build)
         for (int f = 0; f < FIGURES; f++) {
             struct tp_estimate *figure = figure_of(site, (enum figure)f);
             double least = fmin(tally->least[f], (double)figure->value);
-            *figure =
-                tp_estimate_of(&tally->belief[f], figure->value, least, tally->most[f]);
+            double most = tally->most[f];
+            if (f == PEAK_BYTES && i < build->unsampled && !tally->grew)
+                most = fmin(most, (double)site->allocated_bytes.high);
+            *figure = tp_estimate_of(&tally->belief[f], figure->value, least, most);
             if (i < build->unsampled) allow_unsampled(build, figure, (enum figure)f);
         }
         if (now) site->peak_bytes = site->live_bytes;
@@ -480,7 +494,8 @@ static void add_requested(struct build *build)
     if (!build->exact) return;
     for (size_t i = 0; i < build->n_cells; i++) {
         struct tp_site *site = &out->sites[build->cells[i].site];
-        int64_t live = live_requested(&build->dump->sites[build->cells[i].row]);
+        int64_t live =
+            tp_cells_live_requested(&build->dump->sites[build->cells[i].row]);
         int64_t *sum = &site->live_requested_bytes;
         if (__builtin_add_overflow(*sum, live, sum)) *sum = INT64_MAX;
     }

@@ -96,6 +96,8 @@ struct tp_part {
     double block;     // one block, in that unit
     double grain;     // variance / sum that is to be expected where the sum is 0
     double certain;   // at least this was seen
+    double least;     // a whole number it cannot fall below where all are scaled alike
+    double most;      // that it cannot pass where the difference is taken; 0: no limit
     double prior;     // 0 .. 1: share of the site's half sample, see estimate.c
     int64_t value;    // its part of the exact sum; not negative
     double wanted;    // `value` before it was made whole
@@ -109,7 +111,8 @@ enum tp_calibration {
 /*
  * Gives the parts values that add up to `total`, less what no part can be charged with,
  * which is returned: what is missing where nothing was left to chance, or cannot be
- * chance any more; all of it when it is negative or there is no part.
+ * chance any more, or would be more than the parts' most; all of it when it is negative
+ * or there is no part. Sums come first: a least or most that contradicts them is passed.
  */
 int64_t tp_estimate_calibrate(
     struct tp_part *parts, size_t n, int64_t total, enum tp_calibration how);

@@ -204,6 +204,58 @@ static void peak_is_remembered_or_still_there(void **state)
     assert_int_equal(scene.sites.sites[1].peak_bytes.value, 48 * 50);
 }
 
+/*
+ * 60 of 100 blocks are live, and the only live sample is of site 3, which has one in ten
+ * of all samples: alone they would say that it took 10 and kept 60.
+ */
+static void nobody_keeps_more_than_was_taken(void **state)
+{
+    (void)state;
+    scene.slot.taken[1].allocations = 100;
+    scene.slot.frees[1] = 40;
+    sampled(1, 3, 1, 1, 10, 0);
+    sampled(2, 4, 1, 9, 10, 9);
+    assert_true(build());
+    check_sums();
+    const struct tp_site *site = scene.sites.sites;
+    assert_int_equal(site[0].live_blocks.value, 60);
+    assert_int_equal(site[0].allocations.value, 60);
+    assert_int_equal(site[0].allocated_bytes.value, 60 * 48);
+    assert_int_equal(site[1].allocations.value, 40);
+}
+
+/*
+ * Site 3 took all 100 blocks of its class, but its samples weigh 200; site 4 has the
+ * other class alone. At the peak, all were live.
+ */
+static void nobody_has_more_at_the_peak_than_was_taken(void **state)
+{
+    (void)state;
+    scene.dump.sampling.peak = 5;
+    scene.dump.sampling.peak_bytes = 48 * 100 + 112 * 100;
+    scene.dump.totals.peak_single = 48 * 100 + 112 * 100;
+    scene.slot.taken[1].allocations = 100;
+    scene.slot.frees[1] = 100;
+    scene.slot.taken[2].allocations = 1000;
+    scene.slot.frees[2] = 1000;
+    sampled(1, 3, 1, 20, 10, 20);
+    scene.rows[1].peak = 5;
+    scene.rows[1].peak_blocks = 200 * TP_FORMAT_ONE;
+    scene.rows[1].peak_block_variance = 20 * 10 * 9;
+    sampled(2, 4, 2, 100, 10, 100);
+    scene.rows[2].peak = 5;
+    scene.rows[2].peak_blocks = 80 * TP_FORMAT_ONE;
+    scene.rows[2].peak_block_variance = 8 * 10 * 9;
+    assert_true(build());
+    check_sums();
+    for (int i = 0; i < 2; i++) {
+        const struct tp_site *site = &scene.sites.sites[i];
+        assert_true(site->peak_bytes.value <= site->allocated_bytes.value);
+        assert_true(site->peak_bytes.high <= site->allocated_bytes.high);
+    }
+    assert_true(scene.sites.sites[0].peak_bytes.value > 40 * 48);
+}
+
 static void temporary_blocks_are_scaled_as_the_taken(void **state)
 {
     (void)state;
@@ -307,6 +359,8 @@ int main(void)
         TEST(stack_that_was_lost_is_a_site),
         TEST(exact_mode_keeps_its_figures_and_names_the_rest),
         TEST(peak_is_remembered_or_still_there),
+        TEST(nobody_keeps_more_than_was_taken),
+        TEST(nobody_has_more_at_the_peak_than_was_taken),
         TEST(temporary_blocks_are_scaled_as_the_taken),
         TEST(median_age_counts_weights),
         TEST(nothing_is_said_when_sampling_was_off),
