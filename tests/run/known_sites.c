@@ -13,7 +13,7 @@
 
 #include <pthread.h>
 
-#define SITE __attribute__((noinline, noclone))
+#define SITE __attribute__((noinline))
 
 enum { KEPT = 101, PEAK = 1009, LATER = 499, BRIEF = 2003, THREADS = 8 };
 
