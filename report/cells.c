@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const double MOST_SUM = 1e25, MOST_VARIANCE = 1e50;
+static const double MOST_VARIANCE = 1e50;
 
 /* What a file says may be anything; 0 for what is not a number. */
 static double sane(double value, double most)
@@ -76,20 +76,15 @@ bool tp_cells_peak_now(const struct tp_profile *profile)
 static void read_peak(const struct tp_profile *profile, struct tp_cell *cell,
     const struct tp_site_record *record, bool now)
 {
-    double size = tp_cells_size(profile, cell->class);
-    bool large = cell->class == TP_FORMAT_LARGE;
-    double blocks = cell->live.blocks, bytes = cell->live.bytes;
-    double block_variance = cell->live.block_variance;
-    double byte_variance = cell->live.byte_variance;
-    if (!now && record->peak == profile->dump->sampling.peak) {
-        blocks = (double)record->peak_blocks / TP_FORMAT_ONE;
-        bytes = (double)record->peak_bytes;
-        block_variance = sane(record->peak_block_variance, MOST_VARIANCE);
-        byte_variance = sane(record->peak_byte_variance, MOST_VARIANCE);
-    }
-    cell->peak = sane(large ? bytes : blocks * size, MOST_SUM);
-    double variance = large ? byte_variance : block_variance * size * size;
-    cell->peak_variance = exact_of(profile) ? 0 : sane(variance, MOST_VARIANCE);
+    struct tp_sums *peak = &cell->peak;
+    *peak = cell->live;
+    if (now || record->peak != profile->dump->sampling.peak) return;
+    peak->blocks = less(record->peak_blocks, 0) / TP_FORMAT_ONE;
+    peak->bytes = less(record->peak_bytes, 0);
+    bool exact = exact_of(profile);
+    peak->block_variance = exact ? 0 : sane(record->peak_block_variance, MOST_VARIANCE);
+    peak->byte_variance = exact ? 0 : sane(record->peak_byte_variance, MOST_VARIANCE);
+    peak->samples = -1;  // is not on record
 }
 
 static bool counts(

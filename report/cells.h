@@ -27,10 +27,9 @@ struct tp_cell {
     size_t site;     // for sites.c
     struct tp_sums taken;
     struct tp_sums live;
-    double peak;  // bytes
-    double peak_variance;
-    double temporary;  // blocks
-    int64_t value[4];  // for sites.c
+    struct tp_sums peak;  // `samples` is -1 where it is not known
+    double temporary;     // blocks
+    int64_t value[4];     // for sites.c
 };
 
 /*

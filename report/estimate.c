@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * estimate.c - from weights to figures that add up, and what is believed of them.
+ * estimate.c - from weights to figures that add up, and the ends of intervals.
  *
  * Figures. The weights of a stratum (one size class, or all large blocks) estimate a
  * sum that the counters know exactly, so they are brought to it (calibration; Deville
@@ -16,22 +16,8 @@
  * So the first sets the least of the second.
  * What is left of rounding down goes to the largest remainders: sums are exact.
  *
- * Beliefs. A part with k samples of about the weight g is Poisson: what it says of the
- * true figure is a gamma distribution of shape k + 1/2 (Jeffreys' prior: half a sample).
- * The rest of the stratum is one, too, and the share of the two a beta distribution;
- * its first three moments are used, in which k, n and g only occur as sums of weights
- * and variances:
- *     g = v / x   the grain;  k = x / g = x^2 / v   (effective) samples
- *     x+ = x + g / 2,  v+ = v + g^2 / 2   with the half sample
- *     third moment of x+ = v+ (2 g + one block)
- * A site in many strata has half a sample all in all: each gets the share `prior`.
- * Cumulants of independent strata add; quantile.c turns the three into an interval.
- *
- * Measured (tests/unit/report/test_mixtures.c, 200 runs each, nominal 95 %): 92-98 % for
- * classes with samples enough, from half a sample a site to hundreds; 91-100 % for sites
- * of many sizes with few samples a class, too wide where classes have none. Not solved:
- * 67-90 % where the interval grew 32-fold in a run, a few heavy samples among many light
- * ones. Garwood's exact interval was not tried: it is known to cover more than asked.
+ * Beliefs (blend.c) of independent strata add, cumulant by cumulant; quantile.c turns the
+ * three into an interval.
  *
  * Knows nothing of: sites, classes, dumps.
  */
@@ -222,117 +208,6 @@ int64_t tp_estimate_calibrate(
 }
 
 /* ---- beliefs --------------------------------------------------------------------- */
-
-/* A sum of weights with its share of the half sample. */
-struct count {
-    double sum;
-    double variance;
-    double third;
-};
-
-static void add_prior(struct count *count, double samples, double grain)
-{
-    count->sum += samples * grain;
-    count->variance += samples * grain * grain;
-}
-
-/* The part and the rest, each with its half sample. */
-static void count_both(const struct tp_part *part, const struct tp_whole *whole,
-    bool alike, struct count *own, struct count *rest)
-{
-    double sum = fmax(whole->sum - part->sum, 0);
-    double variance = fmax(whole->variance - part->variance, 0);
-    if (sum <= 1e-9 * whole->sum || variance <= 0) sum = variance = 0;
-    double grain = part->sum > 0 ? part->variance / part->sum : part->grain;
-    double other = sum > 0 ? variance / sum : grain;
-    *own = (struct count){ .sum = part->sum, .variance = part->variance };
-    *rest = (struct count){ .sum = sum, .variance = variance };
-    // Of few samples the light ones are the likelier: the half sample may be heavy, as
-    // heavy as those of the others where the blocks are alike.
-    double common = whole->variance > 0 && alike ? whole->variance / whole->sum : 0;
-    add_prior(own, part->prior / 2, fmax(fmax(grain, part->grain), common));
-    add_prior(rest, part->prior / 2, other);
-    own->third = own->variance * (2 * grain + (grain > 0 ? part->block : 0));
-    rest->third = rest->variance * (2 * other + (other > 0 ? part->block : 0));
-}
-
-/* Share of the part in what the two have to give: q and 1 - q of the differences. */
-static struct tp_belief mixed(
-    const struct count *own, const struct count *rest, double q, double n)
-{
-    double own_weight = 1 - q, rest_weight = q;
-    struct tp_belief belief = {
-        .variance = own_weight * own_weight * own->variance +
-            rest_weight * rest_weight * rest->variance,
-        .third = own_weight * own_weight * own_weight * own->third -
-            rest_weight * rest_weight * rest_weight * rest->third,
-    };
-    // What a beta distribution has beyond the first order, for n (effective) samples.
-    if (n < 1e9) {
-        belief.variance *= n / (n + 1);
-        belief.third *= n * n / ((n + 1) * (n + 2));
-    }
-    return belief;
-}
-
-/*
- * Where nearly every block is sampled the variance says "hardly any was missed", but the
- * counters know how many were: whose they are is open.
- */
-static void allow_missed(struct tp_belief *belief, const struct tp_part *part,
-    const struct tp_whole *whole, double total)
-{
-    double missed = (total - whole->sum) * part->block;
-    if (!(missed > whole->variance) || !(whole->variance > 0)) return;
-    double factor = missed / whole->variance;
-    belief->variance *= factor;
-    belief->third *= factor;
-}
-
-static struct tp_belief share_belief(
-    const struct tp_part *part, const struct tp_whole *whole, double total)
-{
-    struct count own, rest;
-    count_both(part, whole, true, &own, &rest);
-    double sum = own.sum + rest.sum, factor = total / sum, q = own.sum / sum;
-    double n = sum * sum / (own.variance + rest.variance);
-    struct tp_belief belief = mixed(&own, &rest, q, n);
-    belief.mean = total * q;
-    belief.variance *= factor * factor;
-    belief.third *= factor * factor * factor;
-    allow_missed(&belief, part, whole, total);
-    return belief;
-}
-
-static struct tp_belief difference_belief(
-    const struct tp_part *part, const struct tp_whole *whole, double total)
-{
-    struct count own, rest;
-    count_both(part, whole, false, &own, &rest);
-    double q = own.variance / (own.variance + rest.variance);
-    double n = whole->uncertain * whole->uncertain / (own.variance + rest.variance);
-    struct tp_belief belief = mixed(&own, &rest, q, n);
-    belief.mean = (double)part->value + (1 - q) * (own.sum - part->sum) -
-        q * fmax(rest.sum - (whole->sum - part->sum), 0);
-    allow_missed(&belief, part, whole, total);
-    return belief;
-}
-
-struct tp_belief tp_estimate_believe(const struct tp_part *part,
-    const struct tp_whole *whole, int64_t total, enum tp_calibration how)
-{
-    struct tp_belief sure = { .mean = (double)part->value };
-    bool chance = part->sum > 0 ? part->variance > 0 : part->grain > 0;
-    bool prior = part->sum > 0 || part->prior > 0;
-    if (!chance || !prior || total <= 0) return sure;
-    if (whole->variance > 0 && how == TP_CALIBRATE_SHARES)
-        return share_belief(part, whole, (double)total);
-    if (whole->variance > 0) return difference_belief(part, whole, (double)total);
-    // Nothing of the stratum was sampled: the half sample alone.
-    struct count own, rest;
-    count_both(part, whole, false, &own, &rest);
-    return (struct tp_belief){ own.sum, own.variance, own.third };
-}
 
 void tp_belief_add(struct tp_belief *to, const struct tp_belief *part, double scale)
 {

@@ -3,9 +3,8 @@
  * sites.c - the figures of each call stack, out of the sums of stacks and classes.
  *
  * Idea: every (site, class) is a cell. The cells of one class are a stratum, whose
- * sum the counters know; estimate.c gives each its part of it. That is done twice:
- * first for the values, which tell how a site's half sample is spread over its classes,
- * then for the beliefs, which add up to the site's intervals.
+ * sum the counters know; estimate.c gives each its part of it. What is believed of these
+ * parts (believe.c) adds up to the site's intervals.
  *
  * The peak has no counters for each class: all cells are one stratum, and where the
  * peak is now its figures are those of the live bytes.
@@ -13,50 +12,11 @@
  * Holds always: whatever the dump says, sums of figures are exact. Sums of weights are
  * doubles, cut to what cannot overflow when it is multiplied.
  */
-#include "report/sites.h"
-
-#include "report/cells.h"
+#include "report/believe.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum figure {
-    ALLOCATIONS,
-    ALLOCATED_BYTES,
-    LIVE_BLOCKS,
-    LIVE_BYTES,
-    COUNTED,  // the figures above, of which the counters know every class
-    PEAK_BYTES = COUNTED,
-    TEMPORARY,
-    FIGURES,
-};
-
-struct tally {  // of one site
-    struct tp_belief belief[FIGURES];
-    double least[FIGURES];
-    double most[FIGURES];
-    double value[FIGURES];  // for shares; the exact ones stand in the site
-    bool grew;              // large blocks live here that were taken elsewhere
-};
-
-struct build {
-    const struct tp_profile *profile;
-    const struct tp_dump *dump;
-    struct tp_sites *out;
-    bool exact;
-    struct tp_cell *cells;
-    size_t n_cells;
-    struct tally *tallies;                     // one a site
-    struct tp_part *parts;                     // room for all cells
-    size_t *stratum;                           // cells of the parts
-    uint32_t *site_of_row;                     // UINT32_MAX: none
-    size_t unsampled;                          // index of that site
-    int64_t rest[TP_FORMAT_CLASSES][COUNTED];  // what that site has of each class
-    int64_t total[TP_FORMAT_CLASSES][COUNTED];
-    struct tp_whole whole[TP_FORMAT_CLASSES][COUNTED];  // of the sums of weights
-    uint32_t group_of[2][TP_FORMAT_POOL_CLASSES];  // taken, live: see group_classes()
-};
 
 /* ---- sites ------------------------------------------------------------------------- */
 
@@ -65,7 +25,7 @@ static uint64_t sum_or_most(uint64_t a, uint64_t b)
     return a > UINT64_MAX - b ? UINT64_MAX : a + b;
 }
 
-static void number_sites(struct build *build)
+static void number_sites(struct tp_build *build)
 {
     struct tp_sites *out = build->out;
     for (size_t i = 0; i < build->n_cells; i++) {
@@ -117,22 +77,14 @@ struct stratum {
 static struct tp_part part_of(const struct tp_cell *cell, bool live, bool bytes)
 {
     const struct tp_sums *sums = live ? &cell->live : &cell->taken;
-    const struct tp_sums *all = &cell->taken;
-    const struct tp_sums *seen = sums->blocks > 0 ? sums : all;
-    double size = seen->blocks > 0 ? seen->bytes / seen->blocks : 0;
-    double weights = bytes ? all->bytes : all->blocks;
-    double chance = bytes ? all->byte_variance : all->block_variance;
-    // Heavier blocks are the smaller ones: their mean is below that of the samples.
     return (struct tp_part){
         .sum = bytes ? sums->bytes : sums->blocks,
         .variance = bytes ? sums->byte_variance : sums->block_variance,
-        .block = bytes ? size : 1,
-        .grain = weights > 0 ? chance / weights : 0,
-        .certain = bytes ? sums->samples * size : sums->samples,
+        .certain = tp_believe_certain(sums, bytes),
     };
 }
 
-static void collect(struct build *build, struct stratum *stratum)
+static void collect(struct tp_build *build, struct stratum *stratum)
 {
     stratum->n = 0;
     for (size_t i = 0; i < build->n_cells; i++) {
@@ -153,18 +105,18 @@ static enum tp_calibration way_of(uint32_t class)
 }
 
 /* Puts a rest into the site that has no stack. */
-static void add_rest(struct build *build, enum figure figure, int64_t rest,
+static void add_rest(struct tp_build *build, enum figure figure, int64_t rest,
     int64_t scale, double variance)
 {
     if (rest == 0) return;
-    struct tally *tally = &build->tallies[build->unsampled];
+    struct tp_tally *tally = &build->tallies[build->unsampled];
     struct tp_belief belief = { .mean = (double)rest, .variance = variance };
     figure_of(&build->out->sites[build->unsampled], figure)->value += rest * scale;
     tp_belief_add(&tally->belief[figure], &belief, (double)scale);
     tally->most[figure] = (double)INT64_MAX;
 }
 
-static void add_values(struct build *build, const struct stratum *stratum,
+static void add_values(struct tp_build *build, const struct stratum *stratum,
     enum figure figure, int64_t size)
 {
     double variance = 0;
@@ -180,7 +132,7 @@ static void add_values(struct build *build, const struct stratum *stratum,
 }
 
 /* Blocks that were temporary are a part of those taken, and scaled like them. */
-static void add_temporary(struct tally *tally, const struct tp_cell *cell)
+static void add_temporary(struct tp_tally *tally, const struct tp_cell *cell)
 {
     double taken = cell->taken.blocks;
     double temporary = fmin(cell->temporary, taken);
@@ -200,7 +152,7 @@ static void add_temporary(struct tally *tally, const struct tp_cell *cell)
 }
 
 /* Works out one stratum; what it gives is also bytes where all blocks have one size. */
-static void settle(struct build *build, struct stratum *stratum, int64_t size)
+static void settle(struct tp_build *build, struct stratum *stratum, int64_t size)
 {
     collect(build, stratum);
     stratum->rest = tp_estimate_calibrate(
@@ -215,7 +167,7 @@ static void settle(struct build *build, struct stratum *stratum, int64_t size)
 }
 
 static void settle_class(
-    struct build *build, const struct tp_class *class, uint32_t index)
+    struct tp_build *build, const struct tp_class *class, uint32_t index)
 {
     for (int live = 1; live >= 0; live--) {
         struct stratum stratum = {
@@ -231,146 +183,6 @@ static void settle_class(
         stratum.figure = live ? LIVE_BYTES : ALLOCATED_BYTES;
         stratum.total = live ? class->live_bytes : (int64_t) class->allocated_bytes;
         settle(build, &stratum, 0);
-    }
-}
-
-/* ---- beliefs ----------------------------------------------------------------------- */
-
-enum {
-    DENSE = 10,  // samples of a class that is judged alone
-    SPARSE = 3,  // fewer are judged with the next class, dense or not
-};
-
-/*
- * Shares in a class of few samples say little, and nothing of a class without any. So
- * beliefs are of groups of neighbouring classes, each with DENSE (effective) samples,
- * where there are as many: one stratum, shared by the sums of its weights. Values are
- * those of the classes all the same, which lie about the same mean.
- */
-static void group_classes(struct build *build, bool live)
-{
-    double sum = 0, variance = 0;
-    uint32_t group = 0, n = (uint32_t)build->profile->n_classes;
-    for (uint32_t class = 0; class < n; class ++) {
-        const struct tp_whole *whole =
-            &build->whole[class][live ? LIVE_BLOCKS : ALLOCATIONS];
-        double size = tp_cells_size(build->profile, class);
-        bool dense = whole->sum * whole->sum >= DENSE * whole->variance;
-        if (dense && whole->sum > 0 && sum * sum >= SPARSE * variance && sum > 0) {
-            group++;
-            sum = variance = 0;
-        }
-        build->group_of[live][class] = group;
-        sum += whole->sum * size;
-        variance += whole->variance * size * size;
-        if (!(sum > 0) || sum * sum < DENSE * variance) continue;
-        group++;
-        sum = variance = 0;
-    }
-    // What is left over at the end belongs to the last whole group.
-    for (uint32_t class = 0; class < n && sum * sum <= SPARSE * variance; class ++)
-        if (group > 0 && build->group_of[live][class] == group)
-            build->group_of[live][class] = group - 1;
-}
-
-static void add_belief(struct build *build, size_t site, enum figure figure,
-    const struct tp_belief *belief, double least, double most)
-{
-    struct tally *tally = &build->tallies[site];
-    tp_belief_add(&tally->belief[figure], belief, 1);
-    tally->least[figure] += least;
-    tally->most[figure] += most;
-}
-
-static void believe_large(
-    struct build *build, const struct tp_cell *cell, enum figure figure)
-{
-    bool live = figure >= LIVE_BLOCKS, bytes = figure % 2 != 0;
-    struct tp_part part = part_of(cell, live, bytes);
-    enum figure taken = bytes ? ALLOCATED_BYTES : ALLOCATIONS;
-    double all = build->tallies[cell->site].value[taken];
-    if (all > 0) part.prior = (double)cell->value[taken] / all;
-    part.value = cell->value[figure];
-    int64_t total = build->total[TP_FORMAT_LARGE][figure];
-    struct tp_belief belief = tp_estimate_believe(
-        &part, &build->whole[TP_FORMAT_LARGE][figure], total, TP_CALIBRATE_DIFFERENCE);
-    add_belief(build, cell->site, figure, &belief, part.certain, (double)total);
-}
-
-/* All classes of one group together; in blocks, or in bytes. */
-static void believe_group(struct build *build, const struct tp_cell *cells, size_t n,
-    enum figure figure, uint32_t group)
-{
-    bool live = figure >= LIVE_BLOCKS, bytes = figure % 2 != 0;
-    enum figure taken = bytes ? ALLOCATED_BYTES : ALLOCATIONS;
-    struct tp_whole whole = { 0 };
-    struct tp_part part = { 0 };
-    double total = 0, grains = 0, weights = 0, value = 0;
-    for (uint32_t class = 0; class < build->profile->n_classes; class ++) {
-        if (build->group_of[live][class] != group) continue;
-        double size = bytes ? tp_cells_size(build->profile, class) : 1;
-        const struct tp_whole *one = &build->whole[class][figure];
-        whole.sum += one->sum * size;
-        whole.variance += one->variance * size * size;
-        total += (double)build->total[class][figure] * size;
-    }
-    whole.uncertain = whole.sum;
-    for (size_t i = 0; i < n; i++) {
-        if (cells[i].class == TP_FORMAT_LARGE) continue;
-        if (build->group_of[live][cells[i].class] != group) continue;
-        double size = bytes ? tp_cells_size(build->profile, cells[i].class) : 1;
-        struct tp_part one = part_of(&cells[i], live, false);
-        double taken_weights = cells[i].taken.blocks * size;
-        part.sum += one.sum * size;
-        part.variance += one.variance * size * size;
-        part.block += taken_weights * size;
-        grains += one.grain * size * taken_weights;
-        weights += taken_weights;
-        part.certain += one.certain * size;
-        value += (double)cells[i].value[taken];
-        part.value += cells[i].value[figure];
-    }
-    if (!(weights > 0)) return;
-    part.grain = grains / weights;
-    part.block /= weights;
-    double all = build->tallies[cells[0].site].value[taken];
-    if (all > 0) part.prior = value / all;
-    if (!(total < 9e18)) return;
-    struct tp_belief belief =
-        tp_estimate_believe(&part, &whole, (int64_t)total, TP_CALIBRATE_SHARES);
-    add_belief(
-        build, cells[0].site, figure, &belief, part.certain, total > 0 ? total : 0);
-}
-
-/* The site of `n` cells, which follow each other. */
-static void believe_site(struct build *build, const struct tp_cell *cells, size_t n)
-{
-    for (int figure = 0; figure < COUNTED; figure++) {
-        bool seen[TP_FORMAT_POOL_CLASSES] = { false };
-        for (size_t i = 0; i < n; i++) {
-            if (cells[i].class == TP_FORMAT_LARGE) {
-                believe_large(build, &cells[i], (enum figure)figure);
-                continue;
-            }
-            uint32_t group = build->group_of[figure >= LIVE_BLOCKS][cells[i].class];
-            if (!seen[group])
-                believe_group(build, cells, n, (enum figure)figure, group);
-            seen[group] = true;
-        }
-    }
-}
-
-static void believe_all(struct build *build)
-{
-    const struct tp_cell *cells = build->cells;
-    group_classes(build, false);
-    group_classes(build, true);
-    for (size_t begin = 0, end; begin < build->n_cells; begin = end) {
-        end = begin;
-        while (end < build->n_cells && cells[end].site == cells[begin].site) end++;
-        if (!build->exact) believe_site(build, &cells[begin], end - begin);
-        for (size_t i = begin; i < end; i++)
-            add_temporary(&build->tallies[cells[i].site], &cells[i]);
     }
 }
 
@@ -391,7 +203,7 @@ static double peak_scale(const struct tp_cell *cell, double size)
  * The sites' moment may be one a little below the highest, which the record tells: then
  * all are raised by the same factor. Exact figures stay what they are.
  */
-static double peak_factor(const struct build *build)
+static double peak_factor(const struct tp_build *build)
 {
     double moment = (double)build->dump->sampling.peak_bytes;
     double peak = (double)build->profile->totals.peak_bytes;
@@ -400,7 +212,7 @@ static double peak_factor(const struct build *build)
                                                                       : peak / moment;
 }
 
-static void settle_peak(struct build *build)
+static void settle_peak(struct tp_build *build)
 {
     size_t n = build->out->n_sites;
     double factor = peak_factor(build);
@@ -408,39 +220,29 @@ static void settle_peak(struct build *build)
     for (size_t i = 0; i < build->n_cells; i++) {
         const struct tp_cell *cell = &build->cells[i];
         struct tp_part *part = &build->parts[cell->site];
+        const struct tp_sums *peak = &cell->peak;
         bool large = cell->class == TP_FORMAT_LARGE;
         double size = tp_cells_size(build->profile, cell->class);
-        double blocks = cell->taken.blocks;
-        if (large) size = blocks > 0 ? cell->taken.bytes / blocks : 0;
-        struct tally *tally = &build->tallies[cell->site];
+        double sum = large ? peak->bytes : peak->blocks * size;
+        double variance =
+            large ? peak->byte_variance : peak->block_variance * size * size;
         double scale = build->exact ? 1 : factor * peak_scale(cell, size);
-        tally->grew |= large && fmax(cell->peak, cell->live.bytes) > cell->taken.bytes;
-        part->sum += cell->peak * scale;
-        part->variance += cell->peak_variance * scale * scale;
-        part->block += size * cell->peak * scale;
-        part->grain += cell->taken.block_variance * size * size;
-        part->prior = 1;
+        build->tallies[cell->site].grew |=
+            large && fmax(sum, cell->live.bytes) > cell->taken.bytes;
+        part->sum += sum * scale;
+        part->variance += variance * scale * scale;
     }
-    for (size_t i = 0; i < n; i++) {
-        const struct tp_site *site = &build->out->sites[i];
-        struct tp_part *part = &build->parts[i];
-        if (part->sum > 0) part->block /= part->sum;
-        double taken = (double)site->allocated_bytes.value;
-        part->grain = taken > 0 ? part->grain / taken : 0;
-        if (!build->tallies[i].grew) part->most = fmax(taken, 0.25);
-    }
+    for (size_t i = 0; i < n; i++)
+        if (!build->tallies[i].grew)
+            build->parts[i].most =
+                fmax((double)build->out->sites[i].allocated_bytes.value, 0.25);
     int64_t total = build->profile->totals.peak_bytes;
     int64_t rest =
         tp_estimate_calibrate(build->parts, n, total, TP_CALIBRATE_DIFFERENCE);
-    struct tp_whole whole = tp_estimate_whole(build->parts, n);
-    for (size_t i = 0; i < n; i++) {
-        struct tally *tally = &build->tallies[i];
+    for (size_t i = 0; i < n; i++)
         build->out->sites[i].peak_bytes.value = build->parts[i].value;
-        struct tp_belief belief = tp_estimate_believe(
-            &build->parts[i], &whole, total - rest, TP_CALIBRATE_DIFFERENCE);
-        tp_belief_add(&tally->belief[PEAK_BYTES], &belief, 1);
-        tally->most[PEAK_BYTES] = (double)total;
-    }
+    if (!build->exact) tp_believe_peak(build, factor, fmax((double)(total - rest), 0));
+    struct tp_whole whole = tp_estimate_whole(build->parts, n);
     add_rest(build, PEAK_BYTES, rest, 1, whole.variance);
 }
 
@@ -451,7 +253,7 @@ static void settle_peak(struct build *build)
  * interval upwards, were they an error of their own.
  */
 static void allow_unsampled(
-    const struct build *build, struct tp_estimate *figure, enum figure which)
+    const struct tp_build *build, struct tp_estimate *figure, enum figure which)
 {
     double rest = 0, above = (double)figure->high - (double)figure->value;
     for (size_t i = 0; which < COUNTED && i < TP_FORMAT_CLASSES; i++)
@@ -461,14 +263,14 @@ static void allow_unsampled(
         figure->high = high < 9e18 ? (int64_t)high : INT64_MAX;
 }
 
-static void finish(struct build *build)
+static void finish(struct tp_build *build)
 {
     bool now = tp_cells_peak_now(build->profile) &&
         build->profile->totals.peak_bytes == build->profile->totals.live_bytes;
     if (!now) settle_peak(build);
     for (size_t i = 0; i <= build->unsampled; i++) {
         struct tp_site *site = &build->out->sites[i];
-        const struct tally *tally = &build->tallies[i];
+        const struct tp_tally *tally = &build->tallies[i];
         double temporary = fmin(tally->value[TEMPORARY], (double)INT64_MAX / 2);
         site->temporary_blocks.value = (int64_t)(temporary + 0.5);
         for (int f = 0; f < FIGURES; f++) {
@@ -488,7 +290,7 @@ static void finish(struct build *build)
     build->out->n_sites = build->unsampled + any;
 }
 
-static void add_requested(struct build *build)
+static void add_requested(struct tp_build *build)
 {
     struct tp_sites *out = build->out;
     if (!build->exact) return;
@@ -508,7 +310,7 @@ static void add_requested(struct build *build)
     }
 }
 
-static void list_classes(struct build *build)
+static void list_classes(struct tp_build *build)
 {
     struct tp_sites *out = build->out;
     for (size_t i = 0; i < build->n_cells; i++) {
@@ -539,21 +341,25 @@ static void list_classes(struct build *build)
     }
 }
 
-static bool make_room(struct build *build)
+static bool make_room(struct tp_build *build)
 {
     size_t n = build->dump->n_sites + 1;
     build->cells = calloc(n, sizeof(build->cells[0]));
     build->tallies = calloc(n, sizeof(build->tallies[0]));
+    build->whole_blends = calloc(TP_FORMAT_CLASSES, sizeof(build->whole_blends[0]));
+    build->own_blends = calloc(TP_FORMAT_CLASSES, sizeof(build->own_blends[0]));
+    build->halves = calloc(TP_FORMAT_CLASSES, sizeof(build->halves[0]));
     build->parts = calloc(n, sizeof(build->parts[0]));
     build->stratum = calloc(n, sizeof(build->stratum[0]));
     build->site_of_row = calloc(n, sizeof(build->site_of_row[0]));
     build->out->sites = calloc(n, sizeof(build->out->sites[0]));
     build->out->classes = calloc(n + TP_FORMAT_CLASSES, sizeof(build->out->classes[0]));
-    return build->cells && build->tallies && build->parts && build->stratum &&
-        build->site_of_row && build->out->sites && build->out->classes;
+    return build->cells && build->tallies && build->whole_blends && build->own_blends &&
+        build->halves && build->parts && build->stratum && build->site_of_row &&
+        build->out->sites && build->out->classes;
 }
 
-static void build_all(struct build *build)
+static void build_all(struct tp_build *build)
 {
     build->n_cells = tp_cells_read(build->cells, build->profile);
     for (size_t i = 0; i < build->dump->n_sites; i++)
@@ -562,7 +368,9 @@ static void build_all(struct build *build)
     for (size_t i = 0; i < build->profile->n_classes; i++)
         settle_class(build, &build->profile->classes[i], (uint32_t)i);
     settle_class(build, &build->profile->large, TP_FORMAT_LARGE);
-    believe_all(build);
+    if (!build->exact) tp_believe_all(build);
+    for (size_t i = 0; i < build->n_cells; i++)
+        add_temporary(&build->tallies[build->cells[i].site], &build->cells[i]);
     finish(build);
     add_requested(build);
     list_classes(build);
@@ -577,13 +385,16 @@ bool tp_sites_build(struct tp_sites *out_sites, const struct tp_profile *profile
     if (mode != TP_SAMPLING_SAMPLED && mode != TP_SAMPLING_EXACT) return true;
     out_sites->mode = (enum tp_sampling_mode)mode;
 
-    struct build build = { .profile = profile, .dump = dump, .out = out_sites };
+    struct tp_build build = { .profile = profile, .dump = dump, .out = out_sites };
     build.exact = mode == TP_SAMPLING_EXACT;
     bool good = dump->n_sites < UINT32_MAX && make_room(&build);
     if (good) build_all(&build);
     good = good && tp_ages_build(out_sites, dump, build.site_of_row);
     free(build.cells);
     free(build.tallies);
+    free(build.whole_blends);
+    free(build.own_blends);
+    free(build.halves);
     free(build.parts);
     free(build.stratum);
     free(build.site_of_row);

@@ -4,7 +4,8 @@
  *
  *     dump --sites.c--> sites with figures     dump --symbols.c--> names of addresses
  *                 |
- *            estimate.c  from weights to figures and intervals
+ *            estimate.c  from weights to figures that add up
+ *             believe.c  from weights to intervals
  *
  * Idea: a site is a call stack. The live file knows sums of weights for each stack and
  * size class; the exact counters know what they must add up to. So weights are scaled
@@ -93,12 +94,9 @@ struct tp_belief {
 struct tp_part {
     double sum;       // of weights, in the unit of the stratum
     double variance;  // of that sum; 0: nothing was left to chance
-    double block;     // one block, in that unit
-    double grain;     // variance / sum that is to be expected where the sum is 0
     double certain;   // at least this was seen
     double least;     // a whole number it cannot fall below where all are scaled alike
     double most;      // that it cannot pass where the difference is taken; 0: no limit
-    double prior;     // 0 .. 1: share of the site's half sample, see estimate.c
     int64_t value;    // its part of the exact sum; not negative
     double wanted;    // `value` before it was made whole
 };
@@ -125,13 +123,6 @@ struct tp_whole {
 };
 
 struct tp_whole tp_estimate_whole(const struct tp_part *parts, size_t n);
-
-/*
- * What is believed of a part of a stratum that adds up to `total`. The part may have
- * had no sample. Needs: `value` and `prior` are set.
- */
-struct tp_belief tp_estimate_believe(const struct tp_part *part,
-    const struct tp_whole *whole, int64_t total, enum tp_calibration how);
 
 /* The belief in a sum of independent figures; `scale` is one of the added. */
 void tp_belief_add(struct tp_belief *to, const struct tp_belief *part, double scale);

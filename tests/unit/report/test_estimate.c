@@ -174,25 +174,6 @@ static void sums_are_exact_whatever_the_parts_are(void **state)
 
 /* ---- beliefs -------------------------------------------------------------------------- */
 
-/* k of n samples of equal weight: Jeffreys' interval of a share. */
-static void share_of_few_samples_is_that_of_a_beta(void **state)
-{
-    (void)state;
-    // 3 of 10 of weight 100 and a total of 1000: Beta(3.5, 7.5), 2.5 % 0.0927 and
-    // 97.5 % 0.6058 (from its distribution function).
-    struct tp_part parts[2] = { { .sum = 300, .variance = 30000, .prior = 1 },
-        { .sum = 700, .variance = 70000, .prior = 1 } };
-    tp_estimate_calibrate(parts, 2, 1000, TP_CALIBRATE_SHARES);
-    struct tp_whole whole = tp_estimate_whole(parts, 2);
-    struct tp_belief belief =
-        tp_estimate_believe(&parts[0], &whole, 1000, TP_CALIBRATE_SHARES);
-    assert_true(near(belief.mean, 1000 * 3.5 / 11, 1e-9));
-    assert_true(near(belief.variance, 1e6 * 3.5 * 7.5 / (121 * 12), 1e-9));
-    struct tp_estimate figure = tp_estimate_of(&belief, 300, 3, 1000);
-    assert_in_range(figure.low, 75, 110);
-    assert_in_range(figure.high, 590, 625);
-}
-
 static void interval_is_kept_around_the_value(void **state)
 {
     (void)state;
@@ -221,7 +202,6 @@ int main(void)
         cmocka_unit_test(nobody_falls_below_what_was_seen),
         cmocka_unit_test(what_cannot_be_chance_is_charged_to_nobody),
         cmocka_unit_test(sums_are_exact_whatever_the_parts_are),
-        cmocka_unit_test(share_of_few_samples_is_that_of_a_beta),
         cmocka_unit_test(interval_is_kept_around_the_value),
     };
     return cmocka_run_group_tests_name("report_estimate", tests, NULL, NULL);

@@ -226,8 +226,8 @@ static void check_cover(const struct score *score, double least, double most)
 
 /* ---- coverage ---------------------------------------------------------------------- */
 
-/* The classes of these have samples, as those of any program that is looked at long. */
-static const struct mixture dense[] = {
+/* Intervals are 95 % ones: 93-97 % of them cover the truth, and what chance does to that. */
+static const struct mixture mixtures[] = {
     { .name = "many small",
         .interval = 16 * K,
         .n_sites = 2,
@@ -266,24 +266,49 @@ static const struct mixture dense[] = {
         .sites = { { 256 * K, 1023 * K, 100, 0.6, 0 },
             { 512 * K, 512 * K, 100, 0.5, 0 },
             { 512 * K + 1, 512 * K + 1, 80, 0.7, 0 } } },
+    { .name = "many small, many sizes",
+        .interval = 16 * K,
+        .n_sites = 3,
+        .sites = { { 16, 512, 8000, 0.7, 0 }, { 16, 512, 5000, 0.5, 0 },
+            { 32, 256, 9000, 0.6, 0 } } },
+    { .name = "die",
+        .interval = 8 * K,
+        .n_sites = 3,
+        .sites = { { 64, 64, 8000, 0.98, 0 }, { 48, 64, 6000, 0.95, 0 },
+            { 64, 64, 4000, 0.9, 0 } } },
+    { .name = "adapted",
+        .interval = 4 * K,
+        .adapt = true,
+        .n_sites = 3,
+        .sites = { { 16, 512, 8000, 0.6, 0 }, { 64, 64, 8000, 0.5, 0 },
+            { 512, 4096, 2000, 0.8, 0 } } },
+    { .name = "adapted, threads",
+        .interval = 4 * K,
+        .adapt = true,
+        .threads = 4,
+        .n_sites = 3,
+        .sites = { { 16, 512, 8000, 0.6, 0 }, { 64, 64, 8000, 0.5, 0 },
+            { 512, 4096, 2000, 0.8, 0 } } },
 };
 
 static void intervals_cover_what_they_say(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof(dense) / sizeof(dense[0]); i++) {
-        struct score score = play(&dense[i]);
+    for (size_t i = 0; i < sizeof(mixtures) / sizeof(mixtures[0]); i++) {
+        struct score score = play(&mixtures[i]);
         check_weights(&score);
-        check_cover(&score, 0.93, 0.975);
+        check_cover(&score, 0.93, 0.97);
     }
 }
 
 /*
- * Sites of many sizes, most classes with a sample or none: nobody can tell whose the
- * blocks of a class without samples are, so these intervals are wide, and where the
- * weights are very unequal (counts of small blocks) still too narrow.
+ * These are known to be off, in some of their figures. Too wide: counts where the classes
+ * of most blocks have no sample, so that they may be anybody's; live bytes of few samples
+ * of an adapted interval. Too narrow, 90 %: counts where small blocks, which are nearly
+ * never sampled, make up most of them; counts of large blocks of an adapted interval,
+ * of whose sizes the record tells the mean only.
  */
-static const struct mixture sparse[] = {
+static const struct mixture uneven[] = {
     { .name = "all sizes",
         .interval = 512 * K,
         .n_sites = 2,
@@ -293,26 +318,12 @@ static const struct mixture sparse[] = {
         .n_sites = 1,
         .sites = { { 16, 1024, 200, 0.5, 0 } },
         .same = 99 },
-};
-
-/* Further ones, in the long run only. */
-static const struct mixture further[] = {
-    { .name = "many small, many sizes",
-        .interval = 16 * K,
-        .n_sites = 3,
-        .sites = { { 16, 512, 8000, 0.7, 0 }, { 16, 512, 5000, 0.5, 0 },
-            { 32, 256, 9000, 0.6, 0 } } },
     { .name = "adapted at 16K",
         .interval = 16 * K,
         .adapt = true,
         .n_sites = 3,
         .sites = { { 16, 512, 20000, 0.6, 0 }, { 64, 64, 20000, 0.5, 0 },
             { 512, 4096, 5000, 0.8, 0 } } },
-    { .name = "die",
-        .interval = 8 * K,
-        .n_sites = 3,
-        .sites = { { 64, 64, 8000, 0.98, 0 }, { 48, 64, 6000, 0.95, 0 },
-            { 64, 64, 4000, 0.9, 0 } } },
     { .name = "near 64K",
         .interval = 64 * K,
         .n_sites = 3,
@@ -335,54 +346,13 @@ static const struct mixture further[] = {
             { 1 * M, 16 * M, 100, 0.6, 0 } } },
 };
 
-static void further_mixtures_in_the_long_run(void **state)
+static void intervals_of_uneven_weights_are_not_far_off(void **state)
 {
     (void)state;
-    if (!getenv("TIDEPOOL_TEST_RUNS")) skip();
-    for (size_t i = 0; i < sizeof(further) / sizeof(further[0]); i++) {
-        struct score score = play(&further[i]);
+    for (size_t i = 0; i < sizeof(uneven) / sizeof(uneven[0]); i++) {
+        struct score score = play(&uneven[i]);
         check_weights(&score);
-    }
-}
-
-static void intervals_of_many_sizes_are_not_far_off(void **state)
-{
-    (void)state;
-    for (size_t i = 0; i < sizeof(sparse) / sizeof(sparse[0]); i++) {
-        struct score score = play(&sparse[i]);
-        check_weights(&score);
-        check_cover(&score, 0.80, 1);
-    }
-}
-
-/*
- * Known to be too narrow: when the interval grew 32-fold within a run, a few heavy samples
- * decide, and the light ones hide how uncertain that is. Coverage was 67-90 % when this
- * was written; the limit keeps it from getting worse. The weights have no bias.
- */
-static const struct mixture adapted[] = {
-    { .name = "adapted",
-        .interval = 4 * K,
-        .adapt = true,
-        .n_sites = 3,
-        .sites = { { 16, 512, 8000, 0.6, 0 }, { 64, 64, 8000, 0.5, 0 },
-            { 512, 4096, 2000, 0.8, 0 } } },
-    { .name = "adapted, threads",
-        .interval = 4 * K,
-        .adapt = true,
-        .threads = 4,
-        .n_sites = 3,
-        .sites = { { 16, 512, 8000, 0.6, 0 }, { 64, 64, 8000, 0.5, 0 },
-            { 512, 4096, 2000, 0.8, 0 } } },
-};
-
-static void weights_of_adapted_intervals_have_no_bias(void **state)
-{
-    (void)state;
-    for (size_t i = 0; i < sizeof(adapted) / sizeof(adapted[0]); i++) {
-        struct score score = play(&adapted[i]);
-        check_weights(&score);
-        check_cover(&score, 0.65, 1);
+        check_cover(&score, 0.90, 1);
     }
 }
 
@@ -580,9 +550,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(intervals_cover_what_they_say),
-        cmocka_unit_test(intervals_of_many_sizes_are_not_far_off),
-        cmocka_unit_test(further_mixtures_in_the_long_run),
-        cmocka_unit_test(weights_of_adapted_intervals_have_no_bias),
+        cmocka_unit_test(intervals_of_uneven_weights_are_not_far_off),
         cmocka_unit_test(exact_mode_leaves_nothing_to_chance),
         cmocka_unit_test(average_size_is_not_used_to_weigh),
         cmocka_unit_test(sizes_do_not_take_each_others_samples),
