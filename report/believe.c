@@ -6,8 +6,10 @@
  * (blend.c); what is believed of the groups adds up to what is believed of the site. Values
  * play no part in it but where nothing was left to chance.
  *
- * How often the intervals cover the truth is measured by tests/unit/report/test_mixtures.c,
- * which also says where it is not 93-97 %. Tried and refused: beliefs of single classes (a
+ * Measured (tests/unit/report/test_mixtures.c, 1000 runs): 95 % intervals cover the truth in
+ * 93-98.5 % of cases (peaks of few sites 91), adapted intervals included; in 90-92 % where nearly all of the blocks
+ * counted are never sampled, and for counts of large blocks of an adapted interval; in
+ * 99-100 % where classes have no sample at all. Tried and refused: beliefs of single classes (a
  * site without a sample of a class looked certain to have none); half a sample for each
  * class (many classes of few samples: twice the figure).
  *
@@ -87,7 +89,7 @@ static double lightest(const struct tp_build *build, uint32_t class)
 }
 
 static void blend_cell(const struct tp_build *build, struct tp_blend *to,
-    const struct tp_cell *cell, int figure)
+    const struct tp_cell *cell, enum figure figure)
 {
     double size = figure % 2 ? tp_cells_size(build->profile, cell->class) : 1;
     const struct tp_sums *sums = figure >= LIVE_BLOCKS ? &cell->live : &cell->taken;
@@ -97,7 +99,7 @@ static void blend_cell(const struct tp_build *build, struct tp_blend *to,
         tp_blend_add(to, sums, lightest(build, cell->class), size);
 }
 
-static void blend_all(struct tp_build *build, int figure)
+static void blend_all(struct tp_build *build, enum figure figure)
 {
     memset(build->whole_blends, 0, TP_FORMAT_CLASSES * sizeof(build->whole_blends[0]));
     for (size_t i = 0; i < build->n_cells; i++) {
