@@ -80,18 +80,20 @@ static size_t first_change(const void *p, size_t begin, size_t end, uint8_t fill
     return begin;
 }
 
+void tp_check_unused(const void *p, size_t bytes)
+{
+    if (atomic_load_explicit(entry_of(p), memory_order_relaxed) != FREED) return;
+    size_t at = first_change(p, LINK, bytes, AFTER_FREE);
+    if (at >= bytes) return;
+    tp_say_last("write after free: byte %lu of the %lu-byte block at %p has changed",
+        (unsigned long)at, (unsigned long)bytes, p);
+    stop(places_of(p), 0);
+}
+
 void tp_check_taken(void *p, size_t size, size_t bytes, uint32_t place)
 {
     _Atomic(int32_t) *entry = entry_of(p);
-    if (atomic_load_explicit(entry, memory_order_relaxed) == FREED) {
-        size_t at = first_change(p, LINK, bytes, AFTER_FREE);
-        if (at < bytes) {
-            tp_say_last("write after free: byte %lu of the %lu-byte block at %p has "
-                        "changed",
-                (unsigned long)at, (unsigned long)bytes, p);
-            stop(places_of(p), 0);
-        }
-    }
+    tp_check_unused(p, bytes);
     memset((char *)p + size, PAST_END, bytes - size);
     if (check.places) check.places[index_of(p)] = (struct places){ place, 0 };
     atomic_store_explicit(entry, (int32_t)size + 1, memory_order_relaxed);

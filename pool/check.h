@@ -22,9 +22,12 @@ bool tp_check_is_on(void);
 
 /*
  * A block of `bytes` goes to the program, which asked for `size`, at `place` (host.h).
- * Context, also of the next two: not in a slow path, for what they may have to say.
+ * Context, also of the next three: not in a slow path, for what they may have to say.
  */
 TP_COLD void tp_check_taken(void *p, size_t size, size_t bytes, uint32_t place);
+
+/* A block that the program does not have was taken for another: was it written to? */
+TP_COLD void tp_check_unused(const void *p, size_t bytes);
 
 /* The program frees it. Safe against another thread that frees the same block. */
 TP_COLD void tp_check_freed(void *p, size_t bytes, uint32_t place);

@@ -62,6 +62,7 @@ static TP_SLOW void *alloc_slow(size_t size, unsigned c, size_t align)
         if (block) bin->free = block->next;
     }
     uint32_t place = 0;
+    const struct tp_block *first = block;  // a sampled block may take its place
     if (block) {
         if (TP_UNLIKELY(tp_slow_checks)) place = place_of(heap);
         if (tp_slow_options.exact) tp_follow_taken(heap, block, c, size, bytes);
@@ -70,7 +71,10 @@ static TP_SLOW void *alloc_slow(size_t size, unsigned c, size_t align)
         if (heap->countdown < 0) block = tp_slow_event(heap, block, c, size, bytes);
     }
     tp_slow_leave(heap);
-    if (TP_UNLIKELY(tp_slow_checks) && block) tp_check_taken(block, size, bytes, place);
+    if (TP_UNLIKELY(tp_slow_checks) && block) {
+        if (first != block) tp_check_unused(first, bytes);
+        tp_check_taken(block, size, bytes, place);
+    }
     return block ? block : alloc_large(size, align, false);
 }
 

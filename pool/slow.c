@@ -14,12 +14,15 @@
 
 enum {
     TICK_NS = 100 * 1000 * 1000,
+    RATE_BITS = 28,                  // of the clock's rate: of two factors, 64 in all
     FIRST_TICK_TICKS = 1 << 24,      // until the clock's rate is known
     SAME_STACK = 8 * 1024 * 1024,    // frames further apart are on two stacks
     ASIDE_RESERVE_SHIFT = 36,        // with side arrays: 64 GiB are plenty
     LEDGER_LEAST = 8 * 1024 * 1024,  // bytes of range that the exact mode asks for
     EXACT_ROOM = 1 << 20,            // notes in its table, see ledger.h
 };
+
+static const uint64_t MOST_TICKS = (uint64_t)1 << 60;
 
 static struct {
     struct tp_lock lock;      // of opening
@@ -103,8 +106,13 @@ static uint64_t to_ticks(uint64_t ns)
     uint64_t elapsed_ns = tp_os_now_ns() - pool.start_ns;
     uint64_t elapsed = tp_os_ticks() - pool.start_ticks;
     if (elapsed_ns < 1000000) return 0;
-    double ticks = (double)ns * ((double)elapsed / (double)elapsed_ns);
-    return ticks < 1e18 ? (uint64_t)ticks : (uint64_t)1e18;
+    // In whole numbers: the program's floating point traps and flags are its own.
+    unsigned cut = elapsed_ns >> RATE_BITS ? tp_log2(elapsed_ns) - RATE_BITS + 1 : 0;
+    elapsed_ns >>= cut;
+    elapsed >>= cut;
+    uint64_t whole, rest = ns % elapsed_ns * elapsed / elapsed_ns;
+    bool far = __builtin_mul_overflow(ns / elapsed_ns, elapsed, &whole);
+    return far || whole > MOST_TICKS ? MOST_TICKS : whole + rest;
 }
 
 uint64_t tp_pool_tick_ticks(void)

@@ -47,10 +47,8 @@ static void write_sampling(struct tp_writer *w, const struct tp_dump *dump)
         tp_json_uint(w, ends[i], sampling->ends[i]);
     tp_json_end(w);
     tp_json_uint(w, "frames", sampling->frames);
-    if (sampling->frames_timed) {
-        double ticks = (double)sampling->walk_ticks * tp_latency_tick_ns(dump);
-        tp_json_rate(w, "frame_average_ns", ticks / (double)sampling->frames_timed);
-    }
+    if (sampling->frames_timed)
+        tp_json_rate(w, "ns_per_frame", tp_latency_frame_ns(dump));
     tp_json_end(w);
 }
 

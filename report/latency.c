@@ -22,6 +22,14 @@ double tp_latency_tick_ns(const struct tp_dump *dump)
     return (double)ns / (double)ticks;
 }
 
+double tp_latency_frame_ns(const struct tp_dump *dump)
+{
+    const struct tp_sampling_record *sampling = &dump->sampling;
+    if (!sampling->frames_timed) return 0;
+    double ns = (double)sampling->walk_ticks * tp_latency_tick_ns(dump);
+    return ns / (double)sampling->frames_timed;
+}
+
 /* First tick of bucket b; the inverse of the formula in the format. */
 static double bucket_begin(size_t b)
 {

@@ -301,6 +301,9 @@ void tp_profile_fini(struct tp_profile *profile);
 /* Nanoseconds a tick of the dump's cycle counter; 1 when that cannot be told. */
 double tp_latency_tick_ns(const struct tp_dump *dump);
 
+/* Nanoseconds that a frame of a stack took, where walks were timed; 0: none was. */
+double tp_latency_frame_ns(const struct tp_dump *dump);
+
 /*
  * Merges the records of one name, in order of first appearance, into at most
  * TP_LATENCY_NAMES rows and returns how many there are. Records that were never

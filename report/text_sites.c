@@ -380,6 +380,17 @@ static bool has_stacks(const struct tp_sites *sites)
     return false;
 }
 
+/* What the stacks have cost the program. */
+static void write_cost(struct tp_writer *w, const struct tp_who *who)
+{
+    const struct tp_dump *dump = who->profile->dump;
+    if (!dump->sampling.frames_timed) return;
+    tp_paint(w, TP_DIM);
+    tp_write_format(
+        w, "\n  Walking a stack took %.1f ns a frame.\n", tp_latency_frame_ns(dump));
+    tp_unpaint(w);
+}
+
 void tp_who_write(struct tp_writer *w, const struct tp_who *who)
 {
     const struct tp_view *view = who->view;
@@ -399,6 +410,7 @@ void tp_who_write(struct tp_writer *w, const struct tp_who *who)
     if (!chosen && totals->live_bytes > 0 &&
         totals->live_bytes < totals->peak_bytes - totals->peak_bytes / 100)
         tp_sites_write(w, who, TP_FIGURE_LIVE);
+    write_cost(w, who);
 }
 
 void tp_sites_write_briefly(struct tp_writer *w, const struct tp_who *who)

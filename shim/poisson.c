@@ -43,11 +43,13 @@ struct tp_floats tp_floats_hold(void)
 {
     struct tp_floats held = { __builtin_ia32_stmxcsr() };
     __builtin_ia32_ldmxcsr(0x1f80);  // round to nearest, no traps, no flags
+    __asm__ volatile("" ::: "memory");
     return held;
 }
 
 void tp_floats_return(struct tp_floats held)
 {
+    __asm__ volatile("" ::: "memory");
     __builtin_ia32_ldmxcsr((unsigned)held.state);
 }
 #elif defined(__aarch64__)

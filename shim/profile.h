@@ -158,8 +158,9 @@ void tp_poisson_forked(void);
 
 /*
  * Around arithmetic with doubles in the program's time: it may have unmasked traps, and
- * may look at the flags. The functions above do it themselves. Where the processor's
- * state is not known to us, nothing happens.
+ * may look at the flags. The functions above do it themselves; sample.c does it around
+ * all that it and sites.c add up. It holds for what is read from memory and written to
+ * it in between. Where the processor's state is not known to us, nothing happens.
  */
 struct tp_floats {
     uint64_t state;

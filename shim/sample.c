@@ -214,7 +214,7 @@ void tp_host_arm(struct tp_sampler *sampler)
     tp_poisson_arm(sampler, is_exact() ? 0 : tp_options.sample);
 }
 
-uint32_t tp_host_sampled(struct tp_sampler *sampler, const struct tp_told *block)
+static uint32_t take_sample(struct tp_sampler *sampler, const struct tp_told *block)
 {
     uint64_t interval = sampler->interval;
     uint64_t ticks_per_ms = tp_pool_tick_ticks() * TICKS_PER_SECOND / 1000;
@@ -237,14 +237,24 @@ uint32_t tp_host_sampled(struct tp_sampler *sampler, const struct tp_told *block
     return mark;
 }
 
+uint32_t tp_host_sampled(struct tp_sampler *sampler, const struct tp_told *block)
+{
+    struct tp_floats held = tp_floats_hold();
+    uint32_t mark = take_sample(sampler, block);
+    tp_floats_return(held);
+    return mark;
+}
+
 static void end_sample(uint32_t mark, const struct tp_told *block)
 {
     struct tp_sample_record record;
     if (!tp_sample_end(mark, &record)) return;
+    struct tp_floats held = tp_floats_hold();
     struct tp_weight weight = weight_of(&record, is_large(block));
     bool temporary = record.slot == block->slot && block->counters &&
         record.allocations == allocations_of(block->counters);
     tp_site_freed(record.site, &weight, temporary, tp_pool_peak_now(block->counters));
+    tp_floats_return(held);
 }
 
 /* Without variance: what came from elsewhere was left to no chance but once. */
@@ -383,9 +393,12 @@ uint32_t tp_host_resized(
     if (!tp_options.sample) return 0;
     if (is_exact())
         return mark ? resize_exact(mark, block, old_bytes, old_requested) : 0;
+    struct tp_floats held = tp_floats_hold();
     if (block->bytes > old_bytes)
-        return grow_sample(mark, block, old_bytes, old_requested);
-    if (mark) shrink_sample(mark, block, old_bytes);
+        mark = grow_sample(mark, block, old_bytes, old_requested);
+    else if (mark)
+        shrink_sample(mark, block, old_bytes);
+    tp_floats_return(held);
     return mark;
 }
 

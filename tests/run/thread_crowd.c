@@ -27,7 +27,7 @@
  *
  * case: one_after_another
  * arg: 100000 8 0
- * expect: said.live_kb < 200
+ * expect: said.live_kb < 256
  * expect: said.resident_kb < 1000
  * expect: dumps[1].self.memory_bytes - dumps[0].self.memory_bytes < 100000
  *

@@ -4,6 +4,7 @@
  */
 #include "pool/check.h"
 
+#include "pool/heap.h"
 #include "pool/pool.h"
 #include "tests/unit/tp_test.h"
 
@@ -98,6 +99,25 @@ static void write_after_free_dies_when_the_block_is_reused(void **state)
     assert_dies(write_after_free, "write after free: byte 8 of the 192-byte block");
     at = 191;
     assert_dies(write_after_free, "write after free: byte 191 of the 192-byte block");
+}
+
+/* The freed block stands in for the next one, which is sampled: nobody gets it. */
+static void write_after_free_of_a_proxy(void *argument)
+{
+    (void)argument;
+    tp_pool_free(p);
+    p[at] = 1;
+    test_host.to_sample = test_host.follow = 1;
+    tp_heap_self->sampler.to_sample = tp_heap_self->armed = tp_heap_self->countdown = 1;
+    for (int i = 0; i < 4096; i++) tp_pool_alloc(173);
+}
+
+static void write_after_free_dies_when_the_block_becomes_a_proxy(void **state)
+{
+    (void)state;
+    at = 8;
+    assert_dies(
+        write_after_free_of_a_proxy, "write after free: byte 8 of the 192-byte");
 }
 
 static void write_a_link(void *argument)
@@ -314,6 +334,7 @@ int main(void)
         CASE(double_free_dies),
         CASE(write_past_the_end_dies_at_free),
         CASE(write_after_free_dies_when_the_block_is_reused),
+        CASE(write_after_free_dies_when_the_block_becomes_a_proxy),
         CASE(write_over_a_link_dies),
         CASE(free_of_what_is_no_block_dies),
         CASE(free_of_what_was_never_given_dies),

@@ -11,6 +11,7 @@
 
 #include "tests/unit/tp_test.h"
 
+#include <fenv.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -226,6 +227,43 @@ static void live_bytes_follow_blocks_that_change_in_place(void **state)
     assert_in_range(llabs(live_bytes(to)), 0, BLOCKS);  // rounded once a block
 }
 
+/* Takes samples, resizes and frees them, and ticks. */
+static int use_everything(void *unused)
+{
+    (void)unused;
+    told.class = TP_LARGE_CLASS;
+    for (unsigned i = 0; i < 200; i++) {
+        told.bytes = told.requested = 100003 + i;
+        uint32_t mark = tp_host_sampled(&sampler, &told);
+        told.bytes = told.requested = 300007 + i;
+        mark = tp_host_resized(mark, &told, 100003 + i, 100003 + i);
+        told.bytes = told.requested = 200003 + i;
+        if (mark) mark = tp_host_resized(mark, &told, 300007 + i, 300007 + i);
+        if (mark) tp_host_freed(mark, &told);
+        tp_host_tick();
+        if (tp_pool_tick_ticks() < 1000) return 2;
+    }
+    return 0;
+}
+
+static int use_with_traps(void *unused)
+{
+    (void)unused;
+    feclearexcept(FE_ALL_EXCEPT);
+    feenableexcept(FE_ALL_EXCEPT);
+    return use_everything(NULL);
+}
+
+static void the_programs_floating_point_state_stays(void **state)
+{
+    (void)state;
+    stand_at(0x3100);
+    assert_int_equal(test_in_child(use_with_traps, NULL), 0);
+    feclearexcept(FE_ALL_EXCEPT);
+    assert_int_equal(use_everything(NULL), 0);
+    assert_int_equal(fetestexcept(FE_ALL_EXCEPT), 0);
+}
+
 /* ---- exact ---- */
 
 static void set_exact(void)
@@ -366,6 +404,7 @@ int main(void)
         cmocka_unit_test_setup(nothing_is_sampled_when_off, set_defaults),
         cmocka_unit_test_setup(
             live_bytes_follow_blocks_that_change_in_place, set_defaults),
+        cmocka_unit_test_setup(the_programs_floating_point_state_stays, set_defaults),
         cmocka_unit_test_setup(every_block_is_at_its_site, set_defaults),
         cmocka_unit_test_setup(
             a_block_belongs_to_the_place_that_made_it_grow, set_defaults),
