@@ -250,9 +250,9 @@ static struct tp_weight weigh(
     double p, rest, size = (double)(bytes ? bytes : 1);
     chance(size / (double)clamp(interval, 1, MOST), &p, &rest);
     struct tp_weight weight = tp_weight_one(bytes, requested, large);
+    weight.samples = 1;
     if (p >= 1) return weight;
     double w = 1 / p;
-    weight.samples = 1;
     weight.blocks = whole(w * TP_FORMAT_ONE);
     weight.requested = whole(w * (double)requested);
     weight.block_variance = w * w * rest;  // w - 1 = rest / p, without cancellation

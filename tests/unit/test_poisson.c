@@ -161,6 +161,20 @@ static void forked_child_goes_its_own_way(void **state)
     assert_int_equal(test_in_child(child_draws_the_same, expected), 0);
 }
 
+/* 30 MiB at an interval of 64 KiB: the chance is 1 to the last bit. */
+static void a_block_that_is_certain_is_a_sample_like_others(void **state)
+{
+    (void)state;
+    for (int large = 0; large < 2; large++) {
+        struct tp_weight weight =
+            tp_poisson_weight(65536, 30 << 20, 30 << 20, large != 0);
+        assert_int_equal(weight.samples, 1);
+        assert_int_equal(weight.blocks, TP_FORMAT_ONE);
+        assert_true(weight.block_variance == 0);
+    }
+    assert_int_equal(tp_poisson_weight(1, 48, 43, false).samples, 0);
+}
+
 /* ---- the interval ---- */
 
 static void interval_follows_the_time_between_samples(void **state)
@@ -325,6 +339,7 @@ int main(void)
         cmocka_unit_test(off_is_never_and_one_is_always),
         cmocka_unit_test(heaps_are_independent),
         cmocka_unit_test(forked_child_goes_its_own_way),
+        cmocka_unit_test(a_block_that_is_certain_is_a_sample_like_others),
         cmocka_unit_test(interval_follows_the_time_between_samples),
         cmocka_unit_test(weight_is_one_over_the_chance),
         cmocka_unit_test(weight_of_a_pool_block_has_no_bytes),
