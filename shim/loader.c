@@ -104,6 +104,7 @@ void *dlmopen(Lmid_t space, const char *path, int mode)
 int dlclose(void *library)
 {
     if (!atomic_load_explicit(&loader.close, memory_order_relaxed)) tp_loader_open();
+    tp_modules_closing();
     int done = atomic_load_explicit(&loader.close, memory_order_relaxed)(library);
     tp_modules_unloaded();
     return done;

@@ -18,6 +18,8 @@
 #include <string.h>
 #include <sys/auxv.h>
 
+enum { WAITS = 1000 };  // of 50 us
+
 /* By what a module is recognised. Written under the lock, `alive` last. */
 struct known {
     struct tp_span span;
@@ -176,15 +178,35 @@ uint32_t tp_module_of(uintptr_t address)
     return i + 1;  // UINT32_MAX: 0
 }
 
+void tp_modules_closing(void)
+{
+    atomic_fetch_add(&tp_rows.closing, 1);
+    // A guess is looked up in microseconds. Longer than some tens of milliseconds only
+    // a thread that is gone is at it: in the child of a raw clone, for one.
+    for (unsigned tries = 0; tries < WAITS && atomic_load(&tp_rows.guessing); tries++)
+        tp_os_pause();
+}
+
+/* Retires what is gone. Needs: no library is unloaded meanwhile. */
+static void sweep(struct known *known);
+
 void tp_modules_unloaded(void)
 {
+    tp_rows_less(&tp_rows.closing);
     struct known *known = atomic_load_explicit(&modules.known, memory_order_acquire);
-    bool some = false;
-    if (!known) {
-        // No module is known, but rows of one may be: they wait for the table.
+    if (known && tp_rows_enter()) {
+        sweep(known);
+        tp_rows_leave();
+    } else {
+        // No module is known, but rows of one may be: they wait for the table. Or
+        // another library goes at this moment: who unloads it will look.
         tp_rows_forget();
-        return;
     }
+}
+
+static void sweep(struct known *known)
+{
+    bool some = false;
     tp_lock_enter(&modules.lock);
     for (uint32_t i = tp_table_count(&tp_modules); i-- > 0;) {
         struct tp_object object;
@@ -202,6 +224,8 @@ void tp_modules_unloaded(void)
 void tp_modules_forked(void)
 {
     atomic_store_explicit(&modules.lock.word, 0, memory_order_relaxed);
+    atomic_store(&tp_rows.closing, 0);
+    atomic_store(&tp_rows.guessing, 0);
 }
 
 const char *tp_module_path(uint32_t module)

@@ -38,6 +38,27 @@ void tp_rows_forget(void)
     atomic_fetch_add_explicit(&tp_rows.epoch, 1, memory_order_release);
 }
 
+void tp_rows_less(_Atomic(uint32_t) *count)
+{
+    uint32_t n = atomic_load(count);
+    while (n && !atomic_compare_exchange_weak(count, &n, n - 1)) continue;
+}
+
+bool tp_rows_enter(void)
+{
+    // Each side says first what it does and looks then what the other does: seq_cst, in
+    // one order for all four, so one of the two sees the other.
+    atomic_fetch_add(&tp_rows.guessing, 1);
+    if (atomic_load(&tp_rows.closing) == 0) return true;
+    tp_rows_leave();
+    return false;
+}
+
+void tp_rows_leave(void)
+{
+    tp_rows_less(&tp_rows.guessing);
+}
+
 static void keep(uintptr_t address, uint64_t row, uint64_t salt)
 {
     struct tp_packed *table =
@@ -214,8 +235,7 @@ static uint64_t row_of(
     return TP_PACKED_GUESS;
 }
 
-uint64_t tp_rows_make(
-    uintptr_t address, uint64_t salt, struct tp_rules_scratch *scratch)
+static uint64_t make(uintptr_t address, uint64_t salt, struct tp_rules_scratch *scratch)
 {
     struct tp_object object;
     struct tp_span code;
@@ -227,5 +247,15 @@ uint64_t tp_rows_make(
     uint32_t module = tp_module_of(address);
     if (module < 1u << TP_PACKED_MODULE) row |= (uint64_t)module << TP_PACKED_MODULE_AT;
     keep(address, row, salt);
+    return row;
+}
+
+uint64_t tp_rows_make(
+    uintptr_t address, uint64_t salt, struct tp_rules_scratch *scratch)
+{
+    if (!scratch->is_guess) return make(address, salt, scratch);
+    if (!tp_rows_enter()) return TP_PACKED_NONE;
+    uint64_t row = make(address, salt, scratch);
+    tp_rows_leave();
     return row;
 }

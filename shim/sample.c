@@ -420,7 +420,7 @@ void tp_host_say_place(const char *heading, uint32_t place)
     for (unsigned depth = 0; node && place && depth < TP_STACK_MOST; depth++) {
         const char *path = node->module ? tp_module_path(node->module) : "";
         tp_say("  #%u %s+%p", depth, path[0] ? path : "[no file]",
-            (void *)(uintptr_t)node->offset);
+            (const void *)(uintptr_t)node->offset);
         place = node->parent < place ? node->parent : 0;
         node = tp_table_at(&tp_nodes, place);
     }

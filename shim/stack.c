@@ -152,6 +152,7 @@ static TP_COLD enum tp_step guess(struct walk *walk)
         return TP_STEP_NO_RULE;
     ra = tp_step_strip(ra);
     if (ra == 0) return TP_STEP_ENDS;
+    walk->memory->scratch.is_guess = true;  // and all that follows from it
     uint64_t next = tp_rows_at(ra - 1, walk->salt, &walk->memory->scratch);
     if (tp_packed_module(next) == 0 && !tp_step_is_call(ra)) return TP_STEP_NO_RULE;
     walk->pc = ra;
@@ -171,10 +172,14 @@ static enum tp_step step_out(struct tp_registers *registers, struct walk *walk)
     uintptr_t key = tp_step_key(registers->pc, registers->exact);
     struct tp_object object;
     struct tp_sheet sheet;
+    enum tp_step step = TP_STEP_BAD_RULE;
+    if (scratch->is_guess && !tp_rows_enter()) return TP_STEP_NO_RULE;
     if (!tp_object_at(key, &object) || !tp_rules_sheet(&object, &sheet))
-        return TP_STEP_NO_RULE;
-    if (tp_rules_find(&sheet, key, scratch) != TP_RULES_FOUND) return TP_STEP_BAD_RULE;
-    return tp_step_out(registers, &walk->reach, scratch);
+        step = TP_STEP_NO_RULE;
+    else if (tp_rules_find(&sheet, key, scratch) == TP_RULES_FOUND)
+        step = tp_step_out(registers, &walk->reach, scratch);
+    if (scratch->is_guess) tp_rows_leave();
+    return step;
 }
 
 /* One step by the frame pointer; of the other registers nothing is known then. */
@@ -658,6 +663,7 @@ static __attribute__((noinline)) void walk_from(
     walk.exact = true;
     walk.outside = false;
     walk.from = start;
+    memory->scratch.is_guess = false;
     walk.met = walk.kept = 0;
     tp_reach_at(&walk.reach, &memory->known, walk.sp);
     if (!leave_known(&walk)) find_way(&walk);

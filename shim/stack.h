@@ -71,7 +71,13 @@ void tp_stack_open(enum tp_stack_way way);
  */
 uint32_t tp_module_of(uintptr_t address);
 
-/* A library may have been unloaded: finds out which, and forgets the rules if so. */
+/*
+ * A library may be unloaded from here to tp_modules_unloaded(), which finds out which, and
+ * forgets the rules if so. In between nothing is read of what a guessed frame pointer
+ * leads to: the first of them waits, a moment at most, for who is at it. May be nested,
+ * and be called by several threads at once.
+ */
+void tp_modules_closing(void);
 void tp_modules_unloaded(void);
 
 /* In a forked child: locks are free. */

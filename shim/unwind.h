@@ -108,6 +108,7 @@ struct tp_rules_scratch {
     uintptr_t start;        // of the function
     bool is_signal;         // the frame is that of a signal's return
     uint32_t ra;            // column of the return address
+    bool is_guess;          // said by the caller: the address is no more than likely
     struct tp_span bytes;   // in which expressions of the row lie
     struct tp_row initial;  // after the CIE: what DW_CFA_restore goes back to
     struct tp_row kept[TP_ROWS_KEPT];
@@ -342,10 +343,12 @@ enum { TP_ROWS_LOG = 14, TP_ROWS = 1 << TP_ROWS_LOG };
 
 extern struct tp_rows {
     struct tp_packed *_Atomic table;  // mapped on first use; written with release
-    _Atomic(uint32_t) epoch;  // of the loader; rows of an earlier one match no more
-    bool frame_pointers;      // way FP: rows are used in our own code only
-    bool guess;               // code without rules is tried with its frame pointer
-    struct tp_span own;       // this library; empty when it is part of the program
+    _Atomic(uint32_t) epoch;     // of the loader; rows of an earlier one match no more
+    _Atomic(uint32_t) closing;   // threads that unload libraries; seq_cst, as is
+    _Atomic(uint32_t) guessing;  // threads that read what a guess has led to
+    bool frame_pointers;         // way FP: rows are used in our own code only
+    bool guess;                  // code without rules is tried with its frame pointer
+    struct tp_span own;          // this library; empty when it is part of the program
 } tp_rows;
 
 /* Maps the table. False: no memory. */
@@ -384,7 +387,16 @@ static inline struct tp_packed *tp_rows_entry(struct tp_packed *table, size_t pl
     return (struct tp_packed *)((uint64_t *)table + place);
 }
 
-/* Works the row out and keeps it. Cold. */
+/*
+ * Whether what is mapped at an address that is only a guess may be read: who runs in a
+ * library keeps it loaded, who guesses does not. True: no library is unloaded before
+ * tp_rows_leave(). What the C library unloads of itself (iconv) is not heard of.
+ */
+bool tp_rows_enter(void);
+void tp_rows_leave(void);
+void tp_rows_less(_Atomic(uint32_t) *count);  // by one, unless a fork has set it to 0
+
+/* Works the row out and keeps it; nothing is kept of a guess that may not be read. */
 TP_COLD uint64_t tp_rows_make(
     uintptr_t address, uint64_t salt, struct tp_rules_scratch *scratch);
 

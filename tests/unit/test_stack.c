@@ -7,6 +7,7 @@
  */
 #include "pool/os.h"
 #include "shim/stack.h"
+#include "shim/unwind.h"
 
 #include "tests/unit/tp_test.h"
 
@@ -360,6 +361,27 @@ static void a_wild_frame_pointer_does_no_harm(void **state)
     }
     munmap(page, 4096);
 }
+
+static void a_guess_is_not_looked_up_while_a_library_is_closed(void **state)
+{
+    static const uint8_t code[] = { 0x55, 0x48, 0x89, 0xe5, 0xff, 0xd7, 0x5d, 0xc3 };
+    void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
+        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED) skip();
+    memcpy(page, code, sizeof(code));
+    tp_rows_forget();
+    tp_modules_closing();
+    tp_modules_closing();  // by another thread
+    ((void (*)(void (*)(void)))page)(take_plain);
+    assert_int_equal(seen.end, TP_STACK_NO_RULE);
+    tp_modules_unloaded();
+    tp_rows_forget();
+    ((void (*)(void (*)(void)))page)(take_plain);
+    assert_int_equal(seen.end, TP_STACK_NO_RULE);
+    tp_modules_unloaded();
+    munmap(page, 4096);
+    generated_code_is_tried_by_its_frame_pointer(state);
+}
 #endif
 
 /* ---- what is remembered ---- */
@@ -482,6 +504,8 @@ int main(void)
         cmocka_unit_test_setup(code_without_rules_is_tried_by_its_frame_pointer, ready),
         cmocka_unit_test_setup(generated_code_is_tried_by_its_frame_pointer, ready),
         cmocka_unit_test_setup(a_wild_frame_pointer_does_no_harm, ready),
+        cmocka_unit_test_setup(
+            a_guess_is_not_looked_up_while_a_library_is_closed, ready),
 #endif
         cmocka_unit_test_setup(a_remembered_stack_is_what_a_walk_gives, ready),
         cmocka_unit_test_setup(
