@@ -75,7 +75,7 @@ static void copy_ended(struct tp_frozen *frozen, const struct tp_live_view *view
 {
     for (uint64_t i = 0; i < view->n_ended; i++) {
         const struct tp_ended_record *from = &view->ended[i];
-        // Written last; meets the release in tp_host_thread_ended().
+        // Written last; meets the release in tp_live_thread_ended().
         if (!__atomic_load_n(&from->tid, __ATOMIC_ACQUIRE)) continue;
         if (!has_ended(frozen, from)) continue;
         struct tp_ended_record *to = &frozen->ended[frozen->n_ended++];

@@ -480,7 +480,7 @@ void tp_live_remove(void)
 
 /* ---- threads that ended ---- */
 
-void tp_host_thread_ended(
+void tp_live_thread_ended(
     const struct tp_counters *counters, uint32_t index, const struct tp_sums *did)
 {
     uint32_t n = atomic_load_explicit(&live.n_ended, memory_order_relaxed);

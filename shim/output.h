@@ -49,6 +49,10 @@ void tp_live_close(void);
 /* Removes the file: its account is in a dump, or nobody wants it. Idempotent. */
 void tp_live_remove(void);
 
+/* A thread has ended, see tp_host_thread_ended(): a record of what it did. */
+void tp_live_thread_ended(
+    const struct tp_counters *counters, uint32_t index, const struct tp_sums *did);
+
 /*
  * In a forked child, before anything counts: private copies take the place of the
  * parent's pages. The child's own file is made by tp_live_settle().

@@ -19,7 +19,9 @@
 #include "shim/profile.h"
 
 enum {
-    SCRATCHES = 64,  // threads that can be at a sample at once
+    SCRATCHES = 64,    // threads that can be at a sample at once
+    OWN = 128,         // threads that remember their stacks, in exact mode
+    PLACE_TRIES = 20,  // of 50 us each
     SLOTS = 32 * 1024,
     TICKS_PER_SECOND = 10,  // of the pool
 };
@@ -28,15 +30,24 @@ enum {
 struct place {
     _Atomic(bool) busy;
     struct tp_stack_memory *memory;
-    uint32_t tid;      // exact mode: whose stack it was
-    const void *last;  // exact mode: the block that thread took last
+    uint32_t tid;  // exact mode: whose stack it was
     struct tp_site_path path;
     struct tp_sampler sampler;  // for blocks that grow: nothing counts down to those
 };
 
+/*
+ * In exact mode a thread keeps a place of its own until it ends, and remembers the last
+ * stack there. Such a place touches 24 KiB: 10 000 threads with one each were 240 MB.
+ * Those that find none walk whole stacks at the shared places.
+ */
 static struct {
-    struct place *_Atomic of_slot[SLOTS];  // exact mode: a thread keeps its own
+    struct place *_Atomic of_slot[SLOTS];  // written by the slot's thread only
+    const void *last[SLOTS];               // likewise: the block that it took last
+    struct place *_Atomic idle[OWN];       // of threads that ended
+    _Atomic(uint32_t) n_idle;  // at least so many, but for changes under way
+    _Atomic(uint32_t) n_own;   // made, or about to be
     struct place *_Atomic shared[SCRATCHES];
+    _Atomic(uint32_t) n_shared;  // made, or about to be
     _Atomic(uint64_t) next_dump_ns;
     _Atomic(uint64_t) next_dump_bytes;
 } sample;
@@ -85,40 +96,104 @@ static bool seize(struct place *place)
 static struct place *any_place(void)
 {
     for (unsigned i = 0; i < SCRATCHES; i++) {
-        struct place *_Atomic *at = &sample.shared[i];
-        struct place *place = atomic_load_explicit(at, memory_order_acquire);
+        // Meets the release below.
+        struct place *place =
+            atomic_load_explicit(&sample.shared[i], memory_order_acquire);
         if (place && seize(place)) return place;
-        if (place) continue;
-        struct place *made = make_place(false);
-        if (!made) return NULL;
-        seize(made);
-        if (atomic_compare_exchange_strong_explicit(
-                at, &place, made, memory_order_release, memory_order_relaxed))
-            return made;
-        // Another thread was first. Rare, once a place: its memory is left alone.
     }
-    return NULL;
+    // Counted before it is made: of threads that come at once each makes one at most.
+    uint32_t i = atomic_load_explicit(&sample.n_shared, memory_order_relaxed);
+    do {
+        if (i >= SCRATCHES) return NULL;
+    } while (!atomic_compare_exchange_weak_explicit(
+        &sample.n_shared, &i, i + 1, memory_order_relaxed, memory_order_relaxed));
+    struct place *made = make_place(false);
+    if (!made) {
+        atomic_fetch_sub_explicit(&sample.n_shared, 1, memory_order_relaxed);
+        return NULL;
+    }
+    seize(made);
+    for (i = 0; i < SCRATCHES; i++) {
+        struct place *none = NULL;
+        if (atomic_compare_exchange_strong_explicit(&sample.shared[i], &none, made,
+                memory_order_release, memory_order_relaxed))
+            break;
+    }
+    return made;
 }
 
-/* The slot's own. */
+/* One that a thread has left behind, or a new one; NULL: there are enough. */
+static struct place *get_own(void)
+{
+    if (atomic_load_explicit(&sample.n_idle, memory_order_relaxed))
+        for (unsigned i = 0; i < OWN; i++) {
+            // Meets the release in give_up_own().
+            struct place *place =
+                atomic_exchange_explicit(&sample.idle[i], NULL, memory_order_acquire);
+            if (!place) continue;
+            atomic_fetch_sub_explicit(&sample.n_idle, 1, memory_order_relaxed);
+            place->tid = 0;
+            return place;
+        }
+    if (atomic_load_explicit(&sample.n_own, memory_order_relaxed) >= OWN) return NULL;
+    bool good = atomic_fetch_add_explicit(&sample.n_own, 1, memory_order_relaxed) < OWN;
+    struct place *place = good ? make_place(true) : NULL;
+    if (!place) atomic_fetch_sub_explicit(&sample.n_own, 1, memory_order_relaxed);
+    return place;
+}
+
+/* Who sits at a shared place may have been put to sleep there: for a while only. */
+static struct place *wait_for_place(void)
+{
+    struct place *place = any_place();
+    for (unsigned i = 0; !place && i < PLACE_TRIES; i++) {
+        if (atomic_load_explicit(&sample.n_shared, memory_order_relaxed) < SCRATCHES)
+            return NULL;  // no memory
+        tp_os_pause();
+        place = any_place();
+    }
+    return place;
+}
+
+/* The slot's own, or a shared one, which leave() gives back. */
 static struct place *own_place(const struct tp_told *block)
 {
-    if (block->slot >= SLOTS) return any_place();
+    if (block->slot >= SLOTS) return wait_for_place();
     struct place *_Atomic *at = &sample.of_slot[block->slot];
     struct place *place = atomic_load_explicit(at, memory_order_relaxed);
     if (TP_UNLIKELY(!place)) {
-        place = make_place(true);
-        if (!place) return NULL;
+        place = get_own();
+        if (!place) return wait_for_place();
         atomic_store_explicit(at, place, memory_order_relaxed);
     }
     uint32_t tid = block->counters ? block->counters->tid : 0;
     if (TP_UNLIKELY(place->tid != tid)) {
         tp_stack_memory_forget(place->memory);
         place->path.n = 0;
-        place->last = NULL;
         place->tid = tid;
     }
     return place;
+}
+
+/* What the slot's thread kept for its stacks is the next thread's. */
+static void give_up_own(uint32_t slot)
+{
+    if (slot >= SLOTS) return;
+    sample.last[slot] = NULL;
+    struct place *place =
+        atomic_exchange_explicit(&sample.of_slot[slot], NULL, memory_order_relaxed);
+    if (!place) return;
+    tp_stack_memory_forget(place->memory);
+    place->path.n = 0;
+    for (unsigned i = 0; i < OWN; i++) {
+        struct place *none = NULL;
+        // Meets the acquire in get_own().
+        if (!atomic_compare_exchange_strong_explicit(&sample.idle[i], &none, place,
+                memory_order_release, memory_order_relaxed))
+            continue;
+        atomic_fetch_add_explicit(&sample.n_idle, 1, memory_order_relaxed);
+        return;
+    }
 }
 
 static void leave(struct place *place)
@@ -330,7 +405,8 @@ uint32_t tp_host_taken(const struct tp_told *block)
     struct place *place = own_place(block);
     int64_t peak = tp_pool_peak_now(block->counters);
     uint32_t site = take_site(place, block->class);
-    if (place) place->last = block->p;
+    leave(place);
+    if (block->slot < SLOTS) sample.last[block->slot] = block->p;
     if (!site) {
         count(&tp_sampling->dropped, 1);
         return 0;
@@ -343,10 +419,7 @@ uint32_t tp_host_taken(const struct tp_told *block)
 
 static void free_exact(uint32_t site, const struct tp_told *block)
 {
-    struct place *place = block->slot < SLOTS
-        ? atomic_load_explicit(&sample.of_slot[block->slot], memory_order_relaxed)
-        : NULL;
-    bool temporary = place && place->last == block->p;
+    bool temporary = block->slot < SLOTS && sample.last[block->slot] == block->p;
     struct tp_weight weight =
         tp_weight_one(block->bytes, block->requested, is_large(block));
     tp_site_freed(site, &weight, temporary, tp_pool_peak_now(block->counters));
@@ -367,7 +440,9 @@ static uint32_t resize_exact(
         return site;
     }
     tp_site_adjust(site, &nothing, &old, peak);
-    uint32_t here = take_site(own_place(block), block->class);
+    struct place *place = own_place(block);
+    uint32_t here = take_site(place, block->class);
+    leave(place);
     if (!here) return 0;
     now.blocks = 0;
     now.requested -= old.requested;
@@ -409,6 +484,13 @@ uint32_t tp_host_place(void)
     uint32_t node = take_node(place, &end);
     leave(place);
     return node;
+}
+
+void tp_host_thread_ended(
+    const struct tp_counters *counters, uint32_t index, const struct tp_sums *did)
+{
+    tp_live_thread_ended(counters, index, did);
+    give_up_own(index);
 }
 
 /* ---- places in messages ---- */

@@ -73,6 +73,14 @@ const char *tp_module_path(uint32_t module)
 }
 
 /* The stack ends in a call at `address`. */
+void tp_live_thread_ended(
+    const struct tp_counters *slot, uint32_t index, const struct tp_sums *did)
+{
+    (void)slot;
+    (void)index;
+    (void)did;
+}
+
 static void stand_at(uintptr_t address)
 {
     stack = (struct tp_stack){ .n = 2, .end = TP_STACK_WHOLE };
@@ -397,6 +405,9 @@ static void interval_of_bytes_is_over_when_they_are_allocated(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        // First: later there are places to share.
+        cmocka_unit_test_setup(
+            without_memory_for_stacks_blocks_have_no_frame, set_defaults),
         cmocka_unit_test_setup(a_sample_weighs_what_its_interval_says, set_defaults),
         cmocka_unit_test_setup(
             a_block_is_temporary_until_its_thread_allocates, set_defaults),
@@ -408,8 +419,6 @@ int main(void)
         cmocka_unit_test_setup(every_block_is_at_its_site, set_defaults),
         cmocka_unit_test_setup(
             a_block_belongs_to_the_place_that_made_it_grow, set_defaults),
-        cmocka_unit_test_setup(
-            without_memory_for_stacks_blocks_have_no_frame, set_defaults),
         cmocka_unit_test_setup(a_place_can_be_told, set_defaults),
         cmocka_unit_test_setup(tick_without_an_interval_dumps_nothing, set_defaults),
         cmocka_unit_test_setup(
