@@ -259,3 +259,14 @@ uint64_t tp_rows_make(
     tp_rows_leave();
     return row;
 }
+
+void tp_stack_open(enum tp_stack_way way)
+{
+    struct tp_object object;
+    tp_reach_open();
+    tp_rows.frame_pointers = way == TP_STACK_FP;
+    tp_rows.guess = way != TP_STACK_DWARF;
+    // Linked into a program, as by a test, all frames are the program's.
+    if (tp_object_at((uintptr_t)tp_stack_open, &object) && object.name[0])
+        tp_rows.own = object.span;
+}

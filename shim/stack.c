@@ -6,7 +6,7 @@
  *     follow()      packed rows of every kind
  *     cross()       all registers, up to and over a frame whose row does not fit
  *     resume()      exact mode: the rest of the stack is as it was, and not walked
- *     leave_known() our own frames, which are the same for every malloc: not walked
+ *     ways.c        our own frames, which are the same for every malloc: not walked
  *
  * Measured (2.8 GHz Xeon, gcc 12 -O2, warm, 19, 49 and 198 frames): 5.4, 5.0 and 4.9 ns
  * a frame, 2.1, 1.4 and 1.0 when remembered. It is a chain of two loads a frame, and what
@@ -28,11 +28,7 @@
 #include <string.h>
 
 /* Steps within our own library, before the first frame that counts. */
-enum {
-    OWN_MOST = 64,
-    WAYS = 4,        // chains of own frames that are remembered,
-    WAY_FRAMES = 15  // of so many
-};
+enum { OWN_MOST = 64 };
 
 /* No frame is larger. */
 enum { FRAME_MOST = 256 << 20 };
@@ -46,21 +42,6 @@ struct seen {
     uintptr_t ra;
     const uintptr_t *fp_at;
     uintptr_t old_fp;
-};
-
-/*
- * A chain of our own calls, from the walker out to the entry point that the program has
- * called. All of these frames are reached from the stack pointer by constants; so when
- * the return addresses in between stand where they stood, the frame of the program is
- * where it was, as far from the stack pointer. The addresses are ours, and we stay.
- */
-struct way {
-    uint32_t n;        // return addresses; 0: no way
-    uint32_t out;      // from the stack pointer to that of the program's frame
-    uint32_t fp_at;    // from there to where its frame pointer is; 0: in the register
-    uint32_t last_at;  // the same for the program's address
-    uint32_t ra_at[WAY_FRAMES];
-    uintptr_t ra[WAY_FRAMES];
 };
 
 struct walk {
@@ -87,9 +68,7 @@ struct tp_stack_memory {
     struct tp_registers registers;
     struct tp_rules_scratch scratch;
     struct tp_reach_known known;
-    struct way ways[WAYS];
-    uint32_t next_way;
-    uint32_t last_way;
+    struct tp_ways ways;
     bool remember;
     // The last stack; its frames are those of `stack`. Only with `remember`.
     bool holds;
@@ -102,17 +81,6 @@ struct tp_stack_memory {
     // Outermost last, at the end: further in there is room for new ones.
     struct seen seen[2 * TP_STACK_MOST];
 };
-
-void tp_stack_open(enum tp_stack_way way)
-{
-    struct tp_object object;
-    tp_reach_open();
-    tp_rows.frame_pointers = way == TP_STACK_FP;
-    tp_rows.guess = way != TP_STACK_DWARF;
-    // Linked into a program, as by a test, all frames are the program's.
-    if (tp_object_at((uintptr_t)tp_stack_open, &object) && object.name[0])
-        tp_rows.own = object.span;
-}
 
 struct tp_stack_memory *tp_stack_memory_make(bool remember)
 {
@@ -128,11 +96,6 @@ void tp_stack_memory_forget(struct tp_stack_memory *memory)
 {
     memory->holds = false;
     memory->known = (struct tp_reach_known){ 0 };
-}
-
-static inline bool is_own(uintptr_t pc)
-{
-    return pc - tp_rows.own.start < tp_rows.own.end - tp_rows.own.start;
 }
 
 /* ---- frame pointers ---- */
@@ -353,77 +316,15 @@ static TP_NOT_SANITIZED bool resume(
     return false;
 }
 
-/* ---- out of the library ---- */
-
-/* The way is the one that we stand on: goes it. */
-static TP_NOT_SANITIZED bool leave_by(struct walk *walk, const struct way *way)
-{
-    uintptr_t sp = walk->sp;
-    // Against the top last: what is not ours may be shorter.
-    if (!way->n || walk->reach.high - sp < way->out) return false;
-    // Ways differ at their outer ends.
-    for (uint32_t i = way->n - 1; i--;)
-        if (*(const volatile uintptr_t *)(sp + way->ra_at[i]) != way->ra[i])
-            return false;
-    uintptr_t pc = *(const volatile uintptr_t *)(sp + way->last_at);
-    if (is_own(pc) || pc == 0) return false;
-    if (way->fp_at) walk->fp = *(const volatile uintptr_t *)(sp + way->fp_at);
-    walk->pc = pc;
-    walk->sp = sp + way->out;
-    walk->lr = 0;
-    walk->exact = false;
-    return walk->outside = true;
-}
-
-static bool leave_known(struct walk *walk)
-{
-    const struct way *ways = walk->memory->ways;
-    if (walk->sp < walk->reach.low || walk->sp >= walk->reach.high || walk->sp % 8)
-        return false;
-    // What called last is likely to call again.
-    uint32_t last = walk->memory->last_way;
-    if (TP_LIKELY(leave_by(walk, &ways[last]))) return true;
-    for (uint32_t i = 0; i < WAYS; i++)
-        if (i != last && leave_by(walk, &ways[i])) {
-            walk->memory->last_way = i;
-            return true;
-        }
-    return false;
-}
-
-/*
- * Steps out by the stack pointer alone, and notes the way. False, and nothing has
- * happened, where one of our frames needs more than that.
- */
-static TP_COLD bool find_way(struct walk *walk)
+static void leave_library(struct walk *walk)
 {
     struct tp_stack_memory *memory = walk->memory;
-    struct way way = { 0 };
-    uintptr_t pc = walk->pc, sp = walk->sp;
-    bool exact = walk->exact;
-    while (way.n < WAY_FRAMES) {
-        uint64_t row = tp_rows_at(tp_step_key(pc, exact), walk->salt, &memory->scratch);
-        uintptr_t cfa = sp + tp_packed_offset(row), fp;
-        uintptr_t ra_at = cfa - sizeof(uintptr_t), fp_at = cfa - tp_packed_fp(row);
-#if defined(__aarch64__)
-        ra_at = cfa - tp_packed_ra(row);
-#endif
-        if (tp_packed_kind(row) != TP_PACKED_SP || cfa <= sp || ra_at == cfa ||
-            cfa - walk->sp > UINT32_MAX || !tp_reach_word(&walk->reach, ra_at, &pc) ||
-            (fp_at != cfa && !tp_reach_word(&walk->reach, fp_at, &fp)))
-            return false;
-        if (fp_at != cfa) way.fp_at = (uint32_t)(fp_at - walk->sp);
-        way.ra_at[way.n] = way.last_at = (uint32_t)(ra_at - walk->sp);
-        way.ra[way.n++] = pc;
-        pc = tp_step_strip(pc);
-        sp = cfa;
-        exact = false;
-        if (is_own(pc)) continue;
-        way.out = (uint32_t)(sp - walk->sp);
-        memory->ways[memory->next_way++ % WAYS] = way;
-        return leave_by(walk, &way);
-    }
-    return false;
+    if (!tp_ways_leave(&memory->ways, &walk->reach, walk->salt, &memory->scratch,
+            &walk->pc, &walk->sp, &walk->fp))
+        return;
+    walk->lr = 0;
+    walk->exact = false;
+    walk->outside = true;
 }
 
 /* ---- packed rows ---- */
@@ -444,7 +345,7 @@ static inline __attribute__((always_inline)) void skim(struct walk *walk, bool o
     struct tp_frame *frame = &walk->frames[walk->n];
     struct tp_frame *last = &walk->frames[walk->depth];
     if (sp % 8 || sp < low) return;
-    while (own ? is_own(pc) : frame < last) {
+    while (own ? tp_rows_is_own(pc) : frame < last) {
         struct tp_packed *entry = tp_rows_entry(table, tp_rows_place(pc - 1));
         uint64_t row = atomic_load_explicit(&entry->row, memory_order_relaxed);
         uint64_t check = atomic_load_explicit(&entry->check, memory_order_relaxed);
@@ -500,7 +401,7 @@ static inline __attribute__((always_inline)) enum tp_stack_end follow(
         if (!remember && !exact) {
             walk->pc = pc, walk->sp = sp, walk->fp = fp;
             if (!walk->n) skim(walk, true);
-            if (walk->n || !is_own(walk->pc)) skim(walk, false);
+            if (walk->n || !tp_rows_is_own(walk->pc)) skim(walk, false);
             pc = walk->pc, sp = walk->sp, fp = walk->fp;
             if (!pc) return TP_STACK_WHOLE;
         }
@@ -509,7 +410,7 @@ static inline __attribute__((always_inline)) enum tp_stack_end follow(
             ? tp_rows_at(pc, walk->salt, &walk->memory->scratch)
             : tp_rows_at(pc - 1, walk->salt, &walk->memory->scratch);
         enum tp_packed_kind kind = tp_packed_kind(row);
-        if (walk->n || walk->outside || (most != all && !is_own(pc))) {
+        if (walk->n || walk->outside || (most != all && !tp_rows_is_own(pc))) {
             if (remember && walk->met < walk->memory->stack.n &&
                 resume(walk, pc, sp, fp))
                 return walk->memory->stack.end;
@@ -666,7 +567,7 @@ static __attribute__((noinline)) void walk_from(
     memory->scratch.is_guess = false;
     walk.met = walk.kept = 0;
     tp_reach_at(&walk.reach, &memory->known, walk.sp);
-    if (!leave_known(&walk)) find_way(&walk);
+    leave_library(&walk);
     if (!memory->remember) {
         stack->end = follow(&walk, false);
         stack->n = walk.n;

@@ -351,6 +351,12 @@ extern struct tp_rows {
     struct tp_span own;          // this library; empty when it is part of the program
 } tp_rows;
 
+/* True for code of this library. */
+static inline bool tp_rows_is_own(uintptr_t pc)
+{
+    return pc - tp_rows.own.start < tp_rows.own.end - tp_rows.own.start;
+}
+
 /* Maps the table. False: no memory. */
 bool tp_rows_open(void);
 
@@ -415,5 +421,32 @@ static inline uint64_t tp_rows_at(
     }
     return tp_rows_make(address, salt, scratch);
 }
+
+/* ---- ways.c: out of our own library ---- */
+
+enum { TP_WAYS = 4, TP_WAY_FRAMES = 15 };
+
+/* A chain of our own calls, told by where its return addresses are. */
+struct tp_way {
+    uint32_t n;        // return addresses; 0: no way
+    uint32_t out;      // from the stack pointer to that of the program's frame
+    uint32_t fp_at;    // from there to where its frame pointer is; 0: in the register
+    uint32_t last_at;  // the same for the program's address
+    uint32_t ra_at[TP_WAY_FRAMES];
+    uintptr_t ra[TP_WAY_FRAMES];
+};
+
+struct tp_ways {
+    struct tp_way way[TP_WAYS];
+    uint32_t next;
+    uint32_t last;
+};
+
+/*
+ * From a function of ours that is at `*pc`, exactly, to the frame of the program that
+ * called us. False: nothing has changed, and our frames are to be walked.
+ */
+bool tp_ways_leave(struct tp_ways *ways, struct tp_reach *reach, uint64_t salt,
+    struct tp_rules_scratch *scratch, uintptr_t *pc, uintptr_t *sp, uintptr_t *fp);
 
 #endif
