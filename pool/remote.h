@@ -30,6 +30,13 @@ struct tp_remote {
 
 enum { TP_REMOTE_RING = 1 };
 
+/* ThreadSanitizer knows of no fences, as the one in tp_heap_send(). */
+#if defined(__SANITIZE_THREAD__)
+#define TP_REMOTE_PUSHED memory_order_acq_rel
+#else
+#define TP_REMOTE_PUSHED memory_order_release
+#endif
+
 /* Sends `block` home; true when the owner asked to be told. Context: any thread. */
 static inline bool tp_remote_push(struct tp_remote *remote, struct tp_block *block)
 {
@@ -37,7 +44,7 @@ static inline bool tp_remote_push(struct tp_remote *remote, struct tp_block *blo
     do {
         block->next = (struct tp_block *)(head & ~(uintptr_t)TP_REMOTE_RING);
     } while (!atomic_compare_exchange_weak_explicit(&remote->head, &head,
-        (uintptr_t)block, memory_order_release, memory_order_relaxed));
+        (uintptr_t)block, TP_REMOTE_PUSHED, memory_order_relaxed));
     return head & TP_REMOTE_RING;
 }
 
