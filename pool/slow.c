@@ -317,10 +317,9 @@ static void *sample(
     struct tp_heap *heap, void *p, unsigned c, size_t size, size_t bytes)
 {
     heap->sampler.to_sample -= heap->armed - heap->countdown;
+    if (heap->sampler.to_sample >= 0 || tp_slow_options.exact) return p;
     // The shared heap was never armed before its first event.
-    bool is_due = heap->sampler.to_sample<0, was_armed = heap->armed> 0;
-    if (!is_due || tp_slow_options.exact) return p;
-    if (!was_armed || tp_follow_is_nested(heap)) {
+    if (!heap->armed || tp_follow_is_nested(heap)) {
         tp_host_arm(&heap->sampler);
         return p;
     }

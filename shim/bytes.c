@@ -44,7 +44,8 @@ uint64_t tp_bytes_fixed(struct tp_bytes *bytes, unsigned n)
     return value;
 }
 
-uint64_t tp_bytes_uleb(struct tp_bytes *bytes)
+/* Both kinds: seven bits a byte, the lowest first; the sign is in the last one. */
+static uint64_t read_leb(struct tp_bytes *bytes, bool is_signed)
 {
     uint64_t value = 0, byte;
     unsigned shift = 0;
@@ -53,20 +54,18 @@ uint64_t tp_bytes_uleb(struct tp_bytes *bytes)
         if (shift < 64) value |= (byte & 0x7f) << shift;
         shift += 7;
     } while (byte & 0x80);
+    if (is_signed && shift < 64 && byte & 0x40) value |= ~(uint64_t)0 << shift;
     return value;
+}
+
+uint64_t tp_bytes_uleb(struct tp_bytes *bytes)
+{
+    return read_leb(bytes, false);
 }
 
 int64_t tp_bytes_sleb(struct tp_bytes *bytes)
 {
-    uint64_t value = 0, byte;
-    unsigned shift = 0;
-    do {
-        byte = tp_bytes_fixed(bytes, 1);
-        if (shift < 64) value |= (byte & 0x7f) << shift;
-        shift += 7;
-    } while (byte & 0x80);
-    if (shift < 64 && byte & 0x40) value |= ~(uint64_t)0 << shift;
-    return (int64_t)value;
+    return (int64_t)read_leb(bytes, true);
 }
 
 void tp_bytes_skip(struct tp_bytes *bytes, uint64_t n)
