@@ -19,6 +19,7 @@
 TP_SLOW void *tp_cold_refill(size_t size, struct tp_bin *bin);
 TP_COLD void *tp_cold_event(size_t size, struct tp_bin *bin, struct tp_block *block);
 void *tp_cold_medium(size_t size);
+TP_SLOW void *tp_cold_alloc(size_t size, unsigned c);
 
 /* pool.c: the cold exits of tp_fast_free(). */
 TP_SLOW void tp_cold_free(void *p);

@@ -28,7 +28,9 @@
 TP_COLD void *tp_follow_sampled(
     struct tp_heap *heap, void *p, unsigned c, size_t size, size_t bytes);
 
-/* With `exact`: a block, not yet on the books, goes to the program. Needs: entered. */
+/*
+ * With `exact`: a block, not yet on the books, goes to the program. Needs: entered.
+ */
 TP_SLOW void tp_follow_taken(
     struct tp_heap *heap, void *p, unsigned c, size_t size, size_t bytes);
 

@@ -28,6 +28,13 @@ struct tp_sampler {
     uint64_t generator;   // state of the random numbers; 0: not seeded
 };
 
+/* Where the program has called us: what its frame was before the call. */
+struct tp_caller {
+    uintptr_t pc;  // behind the call
+    uintptr_t sp;
+    uintptr_t fp;
+};
+
 /*
  * A block, as the host is told of it: before the books are. Live bytes and their peak
  * (tp_pool_peak_now()) are those without what it tells of.
@@ -39,6 +46,7 @@ struct tp_told {
     uint32_t class;    // TP_LARGE_CLASS above the pools
     uint32_t slot;     // of the thread that does it
     const struct tp_counters *counters;  // of that thread
+    const struct tp_caller *caller;      // NULL, or some function of ours: not known
 };
 
 /* Asked once, before the first block; the options come zeroed. */

@@ -8,8 +8,6 @@
  */
 #include "pool/peak.h"
 
-#include <sys/single_threaded.h>
-
 enum {
     SHARE = 256,
     LEAST_ALONE = 64 * 1024,
@@ -79,31 +77,24 @@ static void note_peak(
         atomic_store_explicit(&totals->peak_ticks, tp_os_ticks(), memory_order_relaxed);
 }
 
-/* With one thread nobody else can: see add_to() in shim/sites.c. Returns it as it was. */
-static int64_t add_to_net(int64_t bytes)
+void tp_peak_every_raise(int64_t net)
 {
     struct tp_totals *totals = &tp_account.totals;
-    if (!__libc_single_threaded)
-        return atomic_fetch_add_explicit(&totals->net, bytes, memory_order_relaxed);
-    int64_t before = atomic_load_explicit(&totals->net, memory_order_relaxed);
-    atomic_store_explicit(&totals->net, before + bytes, memory_order_relaxed);
-    return before;
+    raise_to(&totals->peak_single, net);
+    if (raise_to(&totals->peak_estimate, net))
+        atomic_store_explicit(&totals->peak_ticks, tp_os_ticks(), memory_order_relaxed);
 }
 
 /* One addition that everybody sees, and nothing else unless the peak is new. */
 static void flush_every(struct tp_counters *counters)
 {
-    struct tp_totals *totals = &tp_account.totals;
     int64_t net = tp_peak_net(counters), top = tp_max_i64(counters->high, net);
     counters->high = counters->room = counters->width = 0;
-    if (!net && !top) return;
-    int64_t before = add_to_net(net);
-    if (before + top <=
-        atomic_load_explicit(&totals->peak_single, memory_order_relaxed))
-        return;
-    raise_to(&totals->peak_single, before + top);
-    if (raise_to(&totals->peak_estimate, before + top))
-        atomic_store_explicit(&totals->peak_ticks, tp_os_ticks(), memory_order_relaxed);
+    if (top > net && top > 0) {  // it was at the top first
+        tp_peak_every_add(top);
+        net -= top;
+    }
+    if (net) tp_peak_every_add(net);
 }
 
 void tp_peak_flush(struct tp_counters *counters)

@@ -23,6 +23,8 @@
 
 #include "pool/counters.h"
 
+#include <sys/single_threaded.h>
+
 /*
  * Set before anything counts: every slow path flushes, so that the global net is the
  * live bytes at every instant and the peak is exact with any number of threads. Needs:
@@ -54,6 +56,9 @@ TP_COLD void tp_peak_edge(struct tp_counters *counters);
 /* Adds x to the global net, raises the peak, begins an epoch. Context: the owner. */
 TP_SLOW void tp_peak_flush(struct tp_counters *counters);
 
+/* With `tp_peak_every`: live bytes are at `net`, which is more than ever. */
+TP_SLOW void tp_peak_every_raise(int64_t net);
+
 /* Flushes if |x| has passed the limit. Context: the owner. */
 TP_SLOW void tp_peak_settle(struct tp_counters *counters);
 
@@ -62,6 +67,33 @@ TP_SLOW void tp_peak_settle(struct tp_counters *counters);
  * several threads the best that is known, with `tp_peak_every` exact.
  */
 TP_COLD int64_t tp_peak_now(const struct tp_counters *counters);
+
+/*
+ * With `tp_peak_every`, in place of room and flush: `bytes` were taken, or, when it is
+ * below 0, given back. And the highest number of live bytes so far. Context: entered.
+ */
+static inline void tp_peak_every_add(int64_t bytes)
+{
+    struct tp_totals *totals = &tp_account.totals;
+    int64_t net;
+    if (__libc_single_threaded) {  // nobody else can: see add_to() in shim/sites.c
+        net = atomic_load_explicit(&totals->net, memory_order_relaxed) + bytes;
+        atomic_store_explicit(&totals->net, net, memory_order_relaxed);
+    } else {
+        net = bytes +
+            atomic_fetch_add_explicit(&totals->net, bytes, memory_order_relaxed);
+    }
+    if (net > atomic_load_explicit(&totals->peak_single, memory_order_relaxed))
+        tp_peak_every_raise(net);
+}
+
+static inline int64_t tp_peak_every_now(void)
+{
+    const struct tp_totals *totals = &tp_account.totals;
+    return tp_max_i64(
+        atomic_load_explicit(&totals->peak_estimate, memory_order_relaxed),
+        atomic_load_explicit(&totals->net, memory_order_relaxed));
+}
 
 /* A thread begins to count here, or has ended and counts no more here. */
 TP_COLD void tp_peak_attach(struct tp_counters *counters);

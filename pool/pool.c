@@ -7,6 +7,7 @@
 #include "pool/pool.h"
 
 #include "pool/check.h"
+#include "pool/exact.h"
 #include "pool/fast.h"
 #include "pool/follow.h"
 #include "pool/marks.h"
@@ -78,8 +79,14 @@ static TP_SLOW void *alloc_slow(size_t size, unsigned c, size_t align)
     return block ? block : alloc_large(size, align, false);
 }
 
+void *tp_cold_alloc(size_t size, unsigned c)
+{
+    return alloc_slow(size, c, 0);
+}
+
 void *tp_cold_refill(size_t size, struct tp_bin *bin)
 {
+    if (tp_exact_on) return tp_exact_alloc(size, bin);
     return alloc_slow(size, (unsigned)(bin - tp_heap_self->bins), 0);
 }
 
@@ -254,6 +261,7 @@ void tp_cold_free(void *p)
     if (slab) {
         uintptr_t owner = tp_slab_owner(slab);
         if (owner & TP_SLAB_INSIDE) owner = tp_slab_owner(slab = slab - slab->back);
+        if (tp_exact_on && tp_exact_free(p, slab)) return;
         if (owner & ~(uintptr_t)TP_SLAB_FLAGS) {
             free_block(p, slab);
             return;

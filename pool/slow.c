@@ -5,6 +5,7 @@
 #include "pool/slow.h"
 
 #include "pool/check.h"
+#include "pool/exact.h"
 #include "pool/follow.h"
 #include "pool/huge.h"
 #include "pool/pool.h"
@@ -30,9 +31,7 @@ static struct {
     _Atomic(uint32_t) opener;
     uint64_t start_ticks;
     uint64_t start_ns;
-    _Atomic(uint32_t) *fork_mark;  // see tp_os_fork_mark()
-    bool single;     // a fork is under way, and glibc knows of one thread only
-    bool unsettled;  // see tp_host_settle()
+    bool single;  // a fork is under way, and glibc knows of one thread only
     _Atomic(uint64_t) purged_ns;        // last purge of slabs
     _Atomic(uint64_t) purged_large_ns;  // and of large blocks
 } pool;
@@ -41,6 +40,10 @@ TP_THREAD struct tp_slow_now tp_slow_now;
 struct tp_pool_options tp_slow_options;
 bool tp_slow_checks;
 bool tp_slow_every;
+bool tp_slow_unsettled;
+
+static _Atomic(uint32_t) no_mark = 1;  // where the kernel has none to offer
+_Atomic(uint32_t) *tp_slow_fork_mark = &no_mark;
 
 /* ---- opening, ticking ---- */
 
@@ -72,10 +75,12 @@ static void open_pool(void)
     if (!tp_slow_options.inert) tp_range_open(reserve_for(&tp_slow_options));
     tp_slow_checks = tp_slow_options.check && tp_check_open();
     tp_slow_every = tp_slow_checks || tp_slow_options.exact;
+    tp_exact_on = tp_slow_options.exact && !tp_slow_checks && !tp_slow_options.zero;
     tp_heap_watch = tp_slow_every || tp_slow_options.zero ? TP_SLAB_WATCHED : 0;
     pool.start_ticks = tp_os_ticks();
     pool.start_ns = tp_os_now_ns();
-    pool.fork_mark = tp_os_fork_mark();
+    _Atomic(uint32_t) *mark = tp_os_fork_mark();
+    if (mark) tp_slow_fork_mark = mark;
     tp_thread_open();
 }
 
@@ -197,8 +202,7 @@ void tp_slow_end(uintptr_t outer)
 /* True in a child of a bare clone, which ran no handlers. */
 static bool is_unknown_child(void)
 {
-    return pool.fork_mark &&
-        !atomic_load_explicit(pool.fork_mark, memory_order_relaxed);
+    return !atomic_load_explicit(tp_slow_fork_mark, memory_order_relaxed);
 }
 
 struct tp_heap *tp_slow_enter(void)
@@ -206,7 +210,7 @@ struct tp_heap *tp_slow_enter(void)
     uintptr_t outer = tp_slow_begin();
     if (TP_UNLIKELY(is_unknown_child())) tp_host_forked();
     // Settling takes locks that a slow path below us may hold.
-    if (TP_UNLIKELY(pool.unsettled) && !outer) pool.unsettled = !tp_host_settle();
+    if (TP_UNLIKELY(tp_slow_unsettled) && !outer) tp_slow_unsettled = !tp_host_settle();
     if (TP_UNLIKELY(tp_heap_self == &tp_heap_aside)) tp_slow_come_back();
     struct tp_heap *heap = tp_heap_self;
     if (TP_UNLIKELY(!heap->alive)) {
@@ -449,14 +453,14 @@ void tp_pool_after_fork(void)
 
 bool tp_pool_forked(void)
 {
-    if (pool.fork_mark) atomic_store_explicit(pool.fork_mark, 1, memory_order_relaxed);
+    atomic_store_explicit(tp_slow_fork_mark, 1, memory_order_relaxed);
     tp_large_after_fork(true);
     struct tp_heap *self = tp_heap_self;
     if (self == &tp_heap_aside && tp_slow_now.aside.heap) self = tp_slow_now.aside.heap;
     uint32_t running =
         atomic_load_explicit(&tp_account.totals.running, memory_order_relaxed);
     bool alone = running <= 1 && pool.single;
-    pool.unsettled = true;
+    tp_slow_unsettled = true;
     pool.single = false;
     atomic_store_explicit(&pool.lock.word, 0, memory_order_relaxed);
     tp_depot_forked(alone);

@@ -56,6 +56,40 @@ bool tp_slow_is_busy(void);
 uintptr_t tp_slow_begin(void);
 void tp_slow_end(uintptr_t outer);
 
+/*
+ * Where a fork without handlers shows: 0 there (tp_os_fork_mark()); and a fork that is
+ * not seen to yet.
+ */
+extern _Atomic(uint32_t) *tp_slow_fork_mark;
+extern bool tp_slow_unsettled;  // see tp_host_settle()
+
+/*
+ * Enters where nothing is out of the ordinary, and leaves again; NULL: it is not so, and
+ * nothing has happened: tp_slow_enter() knows what to do. Context: of all with `exact`.
+ */
+static inline struct tp_heap *tp_slow_enter_plain(void)
+{
+    struct tp_heap *heap = tp_heap_self;
+    uint32_t mark = atomic_load_explicit(tp_slow_fork_mark, memory_order_relaxed);
+    if (TP_UNLIKELY(!heap->alive || !mark || tp_slow_unsettled ||
+            atomic_load_explicit(&tp_slow_now.frame, memory_order_relaxed)))
+        return NULL;
+    atomic_store_explicit(&tp_slow_now.frame, (uintptr_t)__builtin_frame_address(0),
+        memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+    return heap;
+}
+
+/* What tp_slow_end(0) does. */
+static inline void tp_slow_leave_plain(void)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+    atomic_store_explicit(&tp_slow_now.frame, 0, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+    if (TP_UNLIKELY(atomic_load_explicit(&tp_slow_now.deferred, memory_order_relaxed)))
+        tp_slow_end(0);
+}
+
 /* The heap to work on, or NULL; always NULL when inert. tp_slow_leave() when done. */
 struct tp_heap *tp_slow_enter(void);
 void tp_slow_leave(struct tp_heap *heap);

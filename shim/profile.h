@@ -178,18 +178,11 @@ void tp_sample_forked(void);
 
 /* ---- sites.c ---- */
 
-/* The nodes of the last stack that was taken in some memory, outermost first. */
-struct tp_site_path {
-    uint32_t n;
-    uint32_t nodes[TP_STACK_MOST];
-};
-
 /*
  * The node of a stack: of as many of its outer frames as there is room for; 0 when there
- * are none. `path` belongs to the memory that the stack lies in: of what is the same as
- * in the last stack the nodes are not looked up again.
+ * are none. Fills in stack->nodes; `out_all`: there was room for all.
  */
-uint32_t tp_site_node(const struct tp_stack *stack, struct tp_site_path *path);
+uint32_t tp_site_node(struct tp_stack *stack, bool *out_all);
 
 /* The site of a node and a size class; 0 when there is no room. */
 uint32_t tp_site_of(uint32_t node, uint32_t class, enum tp_stack_end end);
@@ -201,6 +194,12 @@ uint32_t tp_site_of(uint32_t node, uint32_t class, enum tp_stack_end end);
 void tp_site_taken(uint32_t site, const struct tp_weight *weight, int64_t peak_bytes);
 void tp_site_freed(
     uint32_t site, const struct tp_weight *weight, bool temporary, int64_t peak_bytes);
+
+/* The same in exact mode, for one block; `large_bytes` is 0 for pool classes. */
+void tp_site_taken_one(
+    uint32_t site, size_t requested, size_t large_bytes, int64_t peak_bytes);
+void tp_site_freed_one(uint32_t site, size_t requested, size_t large_bytes,
+    bool temporary, int64_t peak_bytes);
 
 /*
  * Adds to both sums of a site; numbers may be negative (modulo 2^64). For blocks that

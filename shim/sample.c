@@ -14,6 +14,7 @@
  * allocated. One that shrinks stays what it is: the chance it had depends on bytes over
  * interval only, so both shrink. What is smaller is sampled no more and no less.
  */
+#include "pool/peak.h"
 #include "pool/pool.h"
 #include "shim/output.h"
 #include "shim/profile.h"
@@ -30,8 +31,7 @@ enum {
 struct place {
     _Atomic(bool) busy;
     struct tp_stack_memory *memory;
-    uint32_t tid;  // exact mode: whose stack it was
-    struct tp_site_path path;
+    uint32_t tid;               // exact mode: whose stack it was
     struct tp_sampler sampler;  // for blocks that grow: nothing counts down to those
 };
 
@@ -169,7 +169,6 @@ static struct place *own_place(const struct tp_told *block)
     uint32_t tid = block->counters ? block->counters->tid : 0;
     if (TP_UNLIKELY(place->tid != tid)) {
         tp_stack_memory_forget(place->memory);
-        place->path.n = 0;
         place->tid = tid;
     }
     return place;
@@ -184,7 +183,6 @@ static void give_up_own(uint32_t slot)
         atomic_exchange_explicit(&sample.of_slot[slot], NULL, memory_order_relaxed);
     if (!place) return;
     tp_stack_memory_forget(place->memory);
-    place->path.n = 0;
     for (unsigned i = 0; i < OWN; i++) {
         struct place *none = NULL;
         // Meets the acquire in get_own().
@@ -211,22 +209,32 @@ static void note_walk(const struct tp_stack *stack, uint64_t ticks)
     count(&tp_sampling->frames, stack->n);
 }
 
-/* The innermost node of the stack that we stand on; `place` may be NULL. */
-static uint32_t take_node(struct place *place, enum tp_stack_end *out_end)
+static void count_end(enum tp_stack_end end)
+{
+    // With every block counted, whole stacks are what the others leave.
+    if (!is_exact() || end != TP_STACK_WHOLE) count(&tp_sampling->ends[end], 1);
+}
+
+/*
+ * The innermost node of the stack that we stand on; `place` may be NULL. The note, if
+ * there is one, is where its site can be kept.
+ */
+static uint32_t take_node(
+    struct place *place, enum tp_stack_end *out_end, struct tp_stack_note **out_note)
 {
     *out_end = TP_STACK_NONE;
-    bool exact = is_exact();
+    *out_note = NULL;
+    bool exact = is_exact(), all;
     uint32_t node = 0;
     if (place) {
         uint64_t begin = exact ? 0 : tp_os_ticks();
-        const struct tp_stack *stack = tp_stack_take(place->memory, tp_options.depth);
+        struct tp_stack *stack = tp_stack_take(place->memory, tp_options.depth);
         if (!exact) note_walk(stack, tp_os_ticks() - begin);
-        *out_end = stack->end;
-        node = tp_site_node(stack, &place->path);
-        if (TP_UNLIKELY(place->path.n < stack->n)) *out_end = TP_STACK_NO_ROOM;
+        node = tp_site_node(stack, &all);
+        *out_end = all ? stack->end : TP_STACK_NO_ROOM;
+        if (exact && all) *out_note = tp_stack_learn(place->memory);
     }
-    // With every block counted, whole stacks are what the others leave.
-    if (!exact || *out_end != TP_STACK_WHOLE) count(&tp_sampling->ends[*out_end], 1);
+    count_end(*out_end);
     return node;
 }
 
@@ -234,8 +242,25 @@ static uint32_t take_node(struct place *place, enum tp_stack_end *out_end)
 static uint32_t take_site(struct place *place, uint32_t class)
 {
     enum tp_stack_end end;
-    uint32_t node = take_node(place, &end);
-    return tp_site_of(node, class, end);
+    struct tp_stack_note *note;
+    uint32_t node = take_node(place, &end, &note);
+    uint32_t site = tp_site_of(node, class, end);
+    if (note) note->class = class, note->site = site;
+    return site;
+}
+
+/* The same, without a walk where the stack is known. */
+static uint32_t recall_site(struct place *place, const struct tp_told *block)
+{
+    struct tp_stack_note *note =
+        place && block->caller ? tp_stack_recall(place->memory, block->caller) : NULL;
+    if (TP_UNLIKELY(!note)) return take_site(place, block->class);
+    if (TP_UNLIKELY(note->end != TP_STACK_WHOLE))
+        count_end((enum tp_stack_end)note->end);
+    if (TP_LIKELY(note->site && note->class == block->class)) return note->site;
+    note->class = block->class;
+    note->site = tp_site_of(note->node, block->class, (enum tp_stack_end)note->end);
+    return note->site;
 }
 
 /* ---- sampled ---- */
@@ -402,27 +427,24 @@ static uint32_t grow_sample(
 
 uint32_t tp_host_taken(const struct tp_told *block)
 {
+    int64_t peak = tp_peak_every_now();
     struct place *place = own_place(block);
-    int64_t peak = tp_pool_peak_now(block->counters);
-    uint32_t site = take_site(place, block->class);
+    uint32_t site = recall_site(place, block);
     leave(place);
-    if (block->slot < SLOTS) sample.last[block->slot] = block->p;
-    if (!site) {
+    if (TP_LIKELY(block->slot < SLOTS)) sample.last[block->slot] = block->p;
+    if (TP_LIKELY(site))
+        tp_site_taken_one(
+            site, block->requested, is_large(block) ? block->bytes : 0, peak);
+    else
         count(&tp_sampling->dropped, 1);
-        return 0;
-    }
-    struct tp_weight weight =
-        tp_weight_one(block->bytes, block->requested, is_large(block));
-    tp_site_taken(site, &weight, peak);
     return site;
 }
 
 static void free_exact(uint32_t site, const struct tp_told *block)
 {
     bool temporary = block->slot < SLOTS && sample.last[block->slot] == block->p;
-    struct tp_weight weight =
-        tp_weight_one(block->bytes, block->requested, is_large(block));
-    tp_site_freed(site, &weight, temporary, tp_pool_peak_now(block->counters));
+    tp_site_freed_one(site, block->requested, is_large(block) ? block->bytes : 0,
+        temporary, tp_peak_every_now());
 }
 
 static uint32_t resize_exact(
@@ -480,8 +502,9 @@ uint32_t tp_host_resized(
 uint32_t tp_host_place(void)
 {
     enum tp_stack_end end;
+    struct tp_stack_note *note;
     struct place *place = any_place();
-    uint32_t node = take_node(place, &end);
+    uint32_t node = take_node(place, &end, &note);
     leave(place);
     return node;
 }

@@ -182,24 +182,23 @@ static TP_COLD uint32_t add_node(
     return id;
 }
 
-uint32_t tp_site_node(const struct tp_stack *stack, struct tp_site_path *path)
+uint32_t tp_site_node(struct tp_stack *stack, bool *out_all)
 {
     uint32_t same = stack->same < stack->n ? stack->same : stack->n;
-    if (same > path->n) same = path->n;
-    uint32_t node = same ? path->nodes[same - 1] : 0;
-    path->n = same;
-    for (uint32_t depth = same; depth < stack->n; depth++) {
-        const struct tp_frame *frame = &stack->frames[stack->n - 1 - depth];
+    uint32_t node = same ? stack->outer : 0;
+    *out_all = true;
+    for (uint32_t i = stack->n - same; i--;) {
+        const struct tp_frame *frame = &stack->frames[i];
         uint64_t offset = offset_in_module(frame);
         uint64_t key = node_key(node, frame->module, offset);
         uint32_t next = find_node(node, frame, offset, key);
         if (TP_UNLIKELY(!next)) next = add_node(node, frame, offset, key);
         if (TP_UNLIKELY(!next)) {
             __atomic_fetch_add(&tp_sampling->node_misses, 1, __ATOMIC_RELAXED);
+            *out_all = false;
             break;
         }
-        path->nodes[depth] = node = next;
-        path->n = depth + 1;
+        stack->nodes[i] = node = next;
     }
     return node;
 }
@@ -250,8 +249,8 @@ uint32_t tp_site_node_of(uint32_t site)
 
 /* ---- sums ---- */
 
-/* Live bytes have been at `bytes`: a new peak, if that is high enough. */
-static void note_peak(int64_t bytes)
+/* Live bytes have been at `bytes`, which is more than at the last peak. */
+static TP_SLOW void raise_peak(int64_t bytes)
 {
     int64_t seen = atomic_load_explicit(&tree.peak_bytes, memory_order_relaxed);
     int64_t least = tp_sampling->mode == TP_SAMPLING_EXACT ? 1 : seen / PEAK_SHARE + 1;
@@ -266,6 +265,14 @@ static void note_peak(int64_t bytes)
         }
 }
 
+/* Live bytes have been at `bytes`: a new peak, if that is high enough. */
+static inline void note_peak(int64_t bytes)
+{
+    if (TP_UNLIKELY(
+            bytes > atomic_load_explicit(&tree.peak_bytes, memory_order_relaxed)))
+        raise_peak(bytes);
+}
+
 /* What is left may be below 0 by what rounding did. */
 static double less(const double *taken, const double *freed)
 {
@@ -275,17 +282,23 @@ static double less(const double *taken, const double *freed)
     return from > away ? from - away : 0;
 }
 
-/* Keeps the figures at the last peak, before the site changes. */
-static void keep_peak(struct tp_site_record *site)
+/* The figures at the last peak, which was number `peak`. */
+static TP_SLOW void copy_peak(struct tp_site_record *site, uint32_t peak)
 {
-    uint32_t peak = __atomic_load_n(&tp_sampling->peak, __ATOMIC_RELAXED);
-    if (TP_LIKELY(__atomic_load_n(&site->peak, __ATOMIC_RELAXED) == peak)) return;
     const struct tp_site_sums *taken = &site->taken, *freed = &site->freed;
     site->peak_blocks = tp_count_read(&taken->blocks) - tp_count_read(&freed->blocks);
     site->peak_bytes = tp_count_read(&taken->bytes) - tp_count_read(&freed->bytes);
     site->peak_block_variance = less(&taken->block_variance, &freed->block_variance);
     site->peak_byte_variance = less(&taken->byte_variance, &freed->byte_variance);
     __atomic_store_n(&site->peak, peak, __ATOMIC_RELEASE);
+}
+
+/* Keeps them, before the site changes. */
+static inline void keep_peak(struct tp_site_record *site)
+{
+    uint32_t peak = __atomic_load_n(&tp_sampling->peak, __ATOMIC_RELAXED);
+    if (TP_UNLIKELY(__atomic_load_n(&site->peak, __ATOMIC_RELAXED) != peak))
+        copy_peak(site, peak);
 }
 
 static void add_to_double(double *sum, double value)
@@ -341,6 +354,42 @@ void tp_site_freed(
     keep_peak(site);
     add_weight(&site->freed, weight);
     if (temporary) add_to(&site->temporary_blocks, weight->blocks);
+}
+
+/* One block that stands for itself. */
+static inline void add_one(
+    struct tp_site_sums *sums, size_t requested, size_t large_bytes)
+{
+    if (TP_LIKELY(__libc_single_threaded)) {  // see add_to()
+        tp_count_add(&sums->blocks, TP_FORMAT_ONE);
+        tp_count_add(&sums->requested_bytes, requested);
+        if (large_bytes) tp_count_add(&sums->bytes, large_bytes);
+        return;
+    }
+    __atomic_fetch_add(&sums->blocks, TP_FORMAT_ONE, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&sums->requested_bytes, requested, __ATOMIC_RELAXED);
+    if (large_bytes) __atomic_fetch_add(&sums->bytes, large_bytes, __ATOMIC_RELAXED);
+}
+
+void tp_site_taken_one(
+    uint32_t id, size_t requested, size_t large_bytes, int64_t peak_bytes)
+{
+    struct tp_site_record *site = tp_table_at(&tp_sites, id);
+    if (TP_UNLIKELY(!site)) return;
+    note_peak(peak_bytes);
+    keep_peak(site);
+    add_one(&site->taken, requested, large_bytes);
+}
+
+void tp_site_freed_one(uint32_t id, size_t requested, size_t large_bytes,
+    bool temporary, int64_t peak_bytes)
+{
+    struct tp_site_record *site = tp_table_at(&tp_sites, id);
+    if (TP_UNLIKELY(!site)) return;
+    note_peak(peak_bytes);
+    keep_peak(site);
+    add_one(&site->freed, requested, large_bytes);
+    if (temporary) add_to(&site->temporary_blocks, TP_FORMAT_ONE);
 }
 
 void tp_site_adjust(uint32_t id, const struct tp_weight *taken,

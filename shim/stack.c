@@ -5,7 +5,7 @@
  *     skim()        plain frames: stack and frame pointer, a few loads a frame
  *     follow()      packed rows of every kind
  *     cross()       all registers, up to and over a frame whose row does not fit
- *     resume()      exact mode: the rest of the stack is as it was, and not walked
+ *     recall.c      exact mode: the rest of the stack is one seen before, and not walked
  *     ways.c        our own frames, which are the same for every malloc: not walked
  *
  * Measured (2.8 GHz Xeon, gcc 12 -O2, warm, 19, 49 and 198 frames): 5.4, 5.0 and 4.9 ns
@@ -13,36 +13,18 @@
  * lies between: mask, load, shift, add, load are 13 cycles. A shift in the place of an
  * entry, a product in the hash, or a conditional move for the base cost 0.3-3 ns each;
  * clearing all of `struct walk` was 30 ns a stack. tests/unit/test_stack.c prints it.
- *
- * Why the rest may be taken over: a step is a function of (pc, sp, fp), of rows that
- * change only with the epoch, and of the words that it reads. When a frame has the
- * (pc, sp, fp) that it had, and every word read from there outwards is as it was, then
- * so is every frame. Frames that read more than that (signals, rows that do not fit,
- * realigned stacks) are never taken over, nor what lies within them.
  */
 #include "shim/stack.h"
 
 #include "pool/os.h"
+#include "shim/recall.h"
 #include "shim/unwind.h"
-
-#include <string.h>
 
 /* Steps within our own library, before the first frame that counts. */
 enum { OWN_MOST = 64 };
 
 /* No frame is larger. */
 enum { FRAME_MOST = 256 << 20 };
-
-/* A frame as it was met, and the two words that led to the next one. */
-struct seen {
-    uintptr_t pc;
-    uintptr_t sp;
-    uintptr_t fp;
-    const uintptr_t *ra_at;
-    uintptr_t ra;
-    const uintptr_t *fp_at;
-    uintptr_t old_fp;
-};
 
 struct walk {
     struct tp_stack_memory *memory;
@@ -58,8 +40,7 @@ struct walk {
     bool exact;
     bool outside;                     // out of the library: the next frame counts
     const struct tp_registers *from;  // the last frame of which all are known
-    uint32_t met;   // frames of the last stack that lie further in, or do not hold
-    uint32_t kept;  // frames of the last stack that were taken over
+    uint32_t known;  // frame of the tree where it was left off; 0: it was not
 };
 
 struct tp_stack_memory {
@@ -67,35 +48,34 @@ struct tp_stack_memory {
     struct tp_registers start;  // the caller's, as it called
     struct tp_registers registers;
     struct tp_rules_scratch scratch;
-    struct tp_reach_known known;
+    struct tp_reach_known known_reach;
     struct tp_ways ways;
-    bool remember;
-    // The last stack; its frames are those of `stack`. Only with `remember`.
-    bool holds;
-    uint32_t depth;
-    uint64_t salt;
-    uint32_t plain;  // frames from this one outwards may be taken over
-    uintptr_t high;  // of its reach
-    struct tp_frame fresh[TP_STACK_MOST];
-    struct seen fresh_seen[TP_STACK_MOST];
-    // Outermost last, at the end: further in there is room for new ones.
-    struct seen seen[2 * TP_STACK_MOST];
+    struct tp_ways short_ways;  // from recall_here()
+    struct tp_recall *recall;   // NULL: nothing is remembered
+    // Of the last walk. Only with `recall`.
+    uint32_t known;   // as in struct walk
+    uint32_t plain;   // frames from this one outwards may be recalled
+    bool can_recall;  // what it has met is of a stack that stays where it is
+    struct tp_met met[TP_STACK_MOST];
 };
 
 struct tp_stack_memory *tp_stack_memory_make(bool remember)
 {
     if (!tp_rows_open()) return NULL;
     size_t bytes = remember ? sizeof(struct tp_stack_memory)
-                            : offsetof(struct tp_stack_memory, fresh);
+                            : offsetof(struct tp_stack_memory, known);
     struct tp_stack_memory *memory = tp_os_map(bytes);
-    if (memory) memory->remember = remember;
-    return memory;
+    if (!memory || !remember) return memory;
+    memory->recall = tp_recall_make();
+    if (memory->recall) return memory;
+    tp_os_unmap(memory, bytes);
+    return NULL;
 }
 
 void tp_stack_memory_forget(struct tp_stack_memory *memory)
 {
-    memory->holds = false;
-    memory->known = (struct tp_reach_known){ 0 };
+    memory->known_reach = (struct tp_reach_known){ 0 };
+    if (memory->recall) tp_recall_forget(memory->recall);
 }
 
 /* ---- frame pointers ---- */
@@ -195,7 +175,7 @@ static TP_COLD enum tp_step cross(struct walk *walk)
         walk->lr = 0;
         walk->exact = registers->exact;
         if (step == TP_STEP_SIGNAL)
-            tp_reach_at(&walk->reach, &walk->memory->known, next);
+            tp_reach_at(&walk->reach, &walk->memory->known_reach, next);
         return step;
     }
     return TP_STEP_BAD_RULE;
@@ -232,7 +212,7 @@ static TP_COLD enum tp_step leave_signal(struct walk *walk)
     walk->lr = registers->value[TP_REGISTER_RA];
 #endif
     walk->exact = true;
-    tp_reach_at(&walk->reach, &walk->memory->known, walk->sp);
+    tp_reach_at(&walk->reach, &walk->memory->known_reach, walk->sp);
     return TP_STEP_SIGNAL;
 }
 
@@ -265,55 +245,18 @@ static inline void record(struct walk *walk, uintptr_t pc, bool exact, uint64_t 
     };
 }
 
-/* Where a word that never changes is: for frames that read none. */
-static const uintptr_t nothing;
-
-static inline struct seen *see(
-    struct walk *walk, uintptr_t pc, uintptr_t sp, uintptr_t fp)
-{
-    struct seen *seen = &walk->memory->fresh_seen[walk->n];
-    *seen = (struct seen){
-        .pc = pc, .sp = sp, .fp = fp, .ra_at = &nothing, .fp_at = &nothing
-    };
-    return seen;
-}
-
 /*
- * True when the frame (pc, sp, fp) is one of the last stack's, and all from there
- * outwards still stand; walk->kept says how many.
+ * True when the frame is one of a stack that still stands: walk->known is its number.
+ * `key` is for tp_recall_keep().
  */
-static TP_NOT_SANITIZED bool resume(
-    struct walk *walk, uintptr_t pc, uintptr_t sp, uintptr_t fp)
+static bool recall(struct walk *walk, uint64_t row, uintptr_t pc, uintptr_t sp,
+    uintptr_t fp, uint64_t *out_key)
 {
-    struct tp_stack_memory *memory = walk->memory;
-    uint32_t n = memory->stack.n;
-    const struct seen *seen = &memory->seen[2 * TP_STACK_MOST - n];
-    while (walk->met < n && seen[walk->met].sp < sp) walk->met++;
-    if (walk->met >= n) return false;
-    const struct seen *first = &seen[walk->met];
-    if (first->sp != sp || first->pc != pc || first->fp != fp) return false;
-    // A stack that was cut ends where it did only when it begins where it did.
-    uint32_t kept = n - walk->met;
-    bool cut = memory->stack.end == TP_STACK_DEPTH;
-    if (cut ? walk->met != walk->n : walk->n + kept > walk->depth) return false;
-    uintptr_t differs = 0;
-    for (const struct seen *at = first; at < seen + n; at++) {
-        differs |= *(const volatile uintptr_t *)at->ra_at ^ at->ra;
-        differs |= *(const volatile uintptr_t *)at->fp_at ^ at->old_fp;
-    }
-    if (!differs) {
-        walk->kept = kept;
-        return true;
-    }
-    // Further in than the last word that differs nothing can hold.
-    for (uint32_t i = n; i-- > walk->met;) {
-        const struct seen *at = &seen[i];
-        if (*at->ra_at != at->ra || *at->fp_at != at->old_fp) {
-            walk->met = i + 1;
-            break;
-        }
-    }
-    return false;
+    // A window that moves is no stack that stays.
+    if (walk->reach.anchor) return false;
+    walk->known =
+        tp_recall_find(walk->memory->recall, row, pc, sp, fp, walk->n, out_key);
+    return walk->known != 0;
 }
 
 static void leave_library(struct walk *walk)
@@ -394,8 +337,8 @@ static inline __attribute__((always_inline)) enum tp_stack_end follow(
 {
     uintptr_t pc = walk->pc, sp = walk->sp, fp = walk->fp, lr = walk->lr;
     bool exact = walk->exact;
-    struct seen *seen = NULL;
-    uint32_t *plain = &walk->memory->plain;
+    struct tp_met *met = NULL;
+    uint32_t *plain = remember ? &walk->memory->plain : NULL;
     uint32_t all = walk->depth + OWN_MOST;
     for (uint32_t most = all; most; most--) {
         if (!remember && !exact) {
@@ -411,11 +354,20 @@ static inline __attribute__((always_inline)) enum tp_stack_end follow(
             : tp_rows_at(pc - 1, walk->salt, &walk->memory->scratch);
         enum tp_packed_kind kind = tp_packed_kind(row);
         if (walk->n || walk->outside || (most != all && !tp_rows_is_own(pc))) {
-            if (remember && walk->met < walk->memory->stack.n &&
-                resume(walk, pc, sp, fp))
-                return walk->memory->stack.end;
+            uint64_t key = 0;
+            if (remember && !exact && recall(walk, row, pc, sp, fp, &key))
+                return (enum tp_stack_end)tp_recall_note_of(
+                    walk->memory->recall, walk->known)
+                    ->end;
             if (walk->n == walk->depth) return TP_STACK_DEPTH;
-            if (remember) seen = see(walk, pc, sp, fp);
+            if (remember) {
+                met = &walk->memory->met[walk->n];
+                *met = (struct tp_met){ .pc = pc,
+                    .sp = sp,
+                    .fp = fp,
+                    .key = key,
+                    .by_fp = kind != TP_PACKED_SP };
+            }
             record(walk, pc, exact, row);
         }
         uintptr_t base = sp;
@@ -438,9 +390,10 @@ static inline __attribute__((always_inline)) enum tp_stack_end follow(
                 if (remember && kind == TP_PACKED_COMPLEX && step == TP_STEP_DONE)
                     *plain = walk->n;
                 if (remember && kind == TP_PACKED_GUESS && step == TP_STEP_DONE &&
-                    seen) {
-                    seen->ra_at = (const uintptr_t *)(fp + 8), seen->ra = walk->pc;
-                    seen->fp_at = (const uintptr_t *)fp, seen->old_fp = walk->fp;
+                    met) {
+                    met->ra_at = (const uintptr_t *)(fp + 8);
+                    met->ra = tp_reach_load(fp + 8);
+                    met->fp_at = (const uintptr_t *)fp, met->old_fp = walk->fp;
                 }
                 if (step > TP_STEP_SIGNAL) return end_of(step);
                 pc = walk->pc, sp = walk->sp, fp = walk->fp, lr = walk->lr;
@@ -458,51 +411,26 @@ static inline __attribute__((always_inline)) enum tp_stack_end follow(
         } else if (!tp_reach_word(&walk->reach, ra_at, &pc)) {
             return TP_STACK_BAD_MEMORY;
         }
+        uintptr_t ra = pc;
         pc = tp_step_strip(pc);
         lr = 0;
 #else
-        uintptr_t ra_at = cfa - 8;
-        if (!tp_reach_word(&walk->reach, ra_at, &pc)) return TP_STACK_BAD_MEMORY;
+        uintptr_t ra_at = cfa - 8, ra;
+        if (!tp_reach_word(&walk->reach, ra_at, &ra)) return TP_STACK_BAD_MEMORY;
+        pc = ra;
 #endif
         uintptr_t fp_at = kind == TP_PACKED_DEREF ? fp : cfa - tp_packed_fp(row);
         if (fp_at != cfa && !tp_reach_word(&walk->reach, fp_at, &fp))
             return TP_STACK_BAD_MEMORY;
-        if (remember && seen) {
-            if (ra_at != cfa) seen->ra_at = (const uintptr_t *)ra_at, seen->ra = pc;
-            if (fp_at != cfa) seen->fp_at = (const uintptr_t *)fp_at, seen->old_fp = fp;
+        if (remember && met) {
+            if (ra_at != cfa) met->ra_at = (const uintptr_t *)ra_at, met->ra = ra;
+            if (fp_at != cfa) met->fp_at = (const uintptr_t *)fp_at, met->old_fp = fp;
         }
         sp = cfa;
         exact = false;
         if (TP_UNLIKELY(pc == 0)) return TP_STACK_WHOLE;
     }
     return TP_STACK_LOOP;
-}
-
-/* ---- what is remembered ---- */
-
-/* The last stack can be compared with: same thread, same libraries, same question. */
-static bool still_holds(const struct tp_stack_memory *memory, const struct walk *walk)
-{
-    return memory->holds && memory->salt == walk->salt &&
-        memory->depth == walk->depth && memory->high == walk->reach.high &&
-        walk->reach.anchor == 0;
-}
-
-/* Puts the fresh frames in front of those that were kept. */
-static void join(struct walk *walk)
-{
-    struct tp_stack_memory *memory = walk->memory;
-    struct tp_stack *stack = &memory->stack;
-    uint32_t fresh = walk->n, kept = walk->kept, gone = stack->n - kept;
-    if (fresh != gone)
-        memmove(&stack->frames[fresh], &stack->frames[gone],
-            kept * sizeof(struct tp_frame));
-    struct seen *last = &memory->seen[2 * TP_STACK_MOST - kept];
-    for (uint32_t i = 0; i < fresh; i++) {
-        stack->frames[i] = memory->fresh[i];
-        last[(int64_t)i - fresh] = memory->fresh_seen[i];
-    }
-    stack->n = fresh + kept;
 }
 
 /* ---- the caller ---- */
@@ -549,7 +477,7 @@ static __attribute__((noinline)) void walk_from(
     // Field by field: to clear it all takes the compiler's choice as long as four frames.
     struct walk walk;
     walk.memory = memory;
-    walk.frames = memory->remember ? memory->fresh : stack->frames;
+    walk.frames = stack->frames;
     walk.n = 0;
     walk.depth = depth < TP_STACK_MOST ? depth : TP_STACK_MOST;
     walk.salt = tp_rows_salt();
@@ -565,30 +493,28 @@ static __attribute__((noinline)) void walk_from(
     walk.outside = false;
     walk.from = start;
     memory->scratch.is_guess = false;
-    walk.met = walk.kept = 0;
-    tp_reach_at(&walk.reach, &memory->known, walk.sp);
+    walk.known = 0;
+    tp_reach_at(&walk.reach, &memory->known_reach, walk.sp);
     leave_library(&walk);
-    if (!memory->remember) {
+    if (!memory->recall) {
         stack->end = follow(&walk, false);
         stack->n = walk.n;
         return;
     }
     uintptr_t high = walk.reach.high;
-    bool held = still_holds(memory, &walk);
-    walk.met = held ? memory->plain : UINT32_MAX;
+    bool stays = walk.reach.anchor == 0;
+    if (stays) tp_recall_begin(memory->recall, walk.salt, walk.depth, high);
     memory->plain = 0;
     stack->end = follow(&walk, true);
-    if (walk.kept == 0) stack->n = 0;
-    join(&walk);
-    stack->same = walk.kept;
-    memory->holds = walk.reach.anchor == 0 && walk.reach.high == high &&
+    memory->known = walk.known;
+    stack->same = walk.known ? tp_recall_depth(memory->recall, walk.known) : 0;
+    stack->n = walk.n + stack->same;
+    stack->outer = walk.known ? tp_recall_note_of(memory->recall, walk.known)->node : 0;
+    memory->can_recall = stays && walk.reach.anchor == 0 && walk.reach.high == high &&
         (stack->end == TP_STACK_WHOLE || stack->end == TP_STACK_DEPTH);
-    memory->depth = walk.depth;
-    memory->salt = walk.salt;
-    memory->high = high;
 }
 
-__attribute__((noinline)) const struct tp_stack *tp_stack_take(
+__attribute__((noinline)) struct tp_stack *tp_stack_take(
     struct tp_stack_memory *memory, uint32_t depth)
 {
     capture(&memory->start);
@@ -596,4 +522,42 @@ __attribute__((noinline)) const struct tp_stack *tp_stack_take(
     // A call in the place of this one would overwrite what has just been captured.
     __asm__ volatile("" ::: "memory");
     return &memory->stack;
+}
+
+/* By the way out of our own functions. */
+static __attribute__((noinline)) struct tp_stack_note *recall_here(
+    struct tp_stack_memory *memory)
+{
+    struct tp_reach reach;
+    capture(&memory->start);
+    memory->scratch.is_guess = false;
+    struct tp_caller caller = { .pc = memory->start.pc,
+        .sp = memory->start.value[TP_REGISTER_SP],
+        .fp = memory->start.value[TP_REGISTER_FP] };
+    tp_reach_at(&reach, &memory->known_reach, caller.sp);
+    if (reach.anchor ||
+        !tp_ways_leave(&memory->short_ways, &reach, tp_rows_salt(), &memory->scratch,
+            &caller.pc, &caller.sp, &caller.fp))
+        return NULL;
+    return tp_recall_note(memory->recall, &caller);
+}
+
+struct tp_stack_note *tp_stack_recall(
+    struct tp_stack_memory *memory, const struct tp_caller *caller)
+{
+    if (!memory->recall) return NULL;
+    // Some of our functions call others that look as if the program had.
+    if (caller && !tp_rows_is_own(caller->pc))
+        return tp_recall_note(memory->recall, caller);
+    return recall_here(memory);
+}
+
+struct tp_stack_note *tp_stack_learn(struct tp_stack_memory *memory)
+{
+    const struct tp_stack *stack = &memory->stack;
+    if (!memory->recall || !memory->can_recall) return NULL;
+    memory->can_recall = false;
+    struct tp_stack_note *note = tp_recall_keep(memory->recall, stack, memory->met,
+        memory->plain, stack->n - stack->same, memory->known);
+    return memory->plain ? NULL : note;
 }

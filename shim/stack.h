@@ -18,7 +18,7 @@
 #ifndef TP_SHIM_STACK_H
 #define TP_SHIM_STACK_H
 
-#include "pool/base.h"
+#include "pool/host.h"
 #include "shim/format.h"
 
 enum { TP_STACK_MOST = 256 };  // frames that a stack can have
@@ -33,13 +33,23 @@ struct tp_stack {
     uint32_t n;             // frames, innermost first; those of this library left out
     enum tp_stack_end end;  // why there are no more
     uint32_t
-        same;  // the outermost `same` frames are those of the last stack taken here
+        same;  // the outermost `same` frames were recalled, and are not told again:
+    uint32_t outer;  // what was noted of the innermost of those
     struct tp_frame frames[TP_STACK_MOST];
+    uint32_t nodes[TP_STACK_MOST];  // the caller's notes on the frames that are told
+};
+
+/* What the caller keeps with a stack that it may see again; its own but for `end`. */
+struct tp_stack_note {
+    uint32_t node;
+    uint32_t end;  // enum tp_stack_end
+    uint32_t class;
+    uint32_t site;  // 0: not known
 };
 
 /*
- * A place to put stacks, and what is remembered of the last one: when the frames of the
- * outer part still stand unchanged they are not walked again (exact mode).
+ * A place to put stacks, and what is remembered of earlier ones: of a stack whose outer
+ * part still stands unchanged that part is not walked again (exact mode; recall.h).
  */
 struct tp_stack_memory;
 
@@ -57,7 +67,21 @@ void tp_stack_memory_forget(struct tp_stack_memory *memory);
  * lies in `memory` until the next call. Costs at most 2 KiB of stack.
  * Context: cold; not for a thread that holds a lock of the loader.
  */
-const struct tp_stack *tp_stack_take(struct tp_stack_memory *memory, uint32_t depth);
+struct tp_stack *tp_stack_take(struct tp_stack_memory *memory, uint32_t depth);
+
+/*
+ * The note of the stack that the program has when it calls from `caller` (NULL: from
+ * wherever it has called us), when it is one that was learnt and still stands; else NULL.
+ * Needs: the thread stands below `caller`. Context: hot.
+ */
+struct tp_stack_note *tp_stack_recall(
+    struct tp_stack_memory *memory, const struct tp_caller *caller);
+
+/*
+ * The stack that was taken last will be known again, with what nodes[] says now. Returns
+ * the note of it, or NULL: it cannot be.
+ */
+struct tp_stack_note *tp_stack_learn(struct tp_stack_memory *memory);
 
 /* Which way to walk; set once, before the first walk. As the option `unwind`. */
 enum tp_stack_way { TP_STACK_AUTO, TP_STACK_FP, TP_STACK_DWARF };

@@ -406,6 +406,18 @@ void tp_rows_less(_Atomic(uint32_t) *count);  // by one, unless a fork has set i
 TP_COLD uint64_t tp_rows_make(
     uintptr_t address, uint64_t salt, struct tp_rules_scratch *scratch);
 
+/* The packed row for code at `address` if it is there at once; else 0. Context: hot. */
+static inline uint64_t tp_rows_peek(uintptr_t address, uint64_t salt)
+{
+    // Meets the release in tp_rows_open().
+    struct tp_packed *table =
+        atomic_load_explicit(&tp_rows.table, memory_order_relaxed);
+    struct tp_packed *entry = tp_rows_entry(table, tp_rows_place(address));
+    uint64_t row = atomic_load_explicit(&entry->row, memory_order_relaxed);
+    uint64_t check = atomic_load_explicit(&entry->check, memory_order_relaxed);
+    return check == tp_rows_check(address, row, salt) ? row : 0;
+}
+
 /* The packed row for code at `address`. Needs: the table. Context: hot. */
 static inline uint64_t tp_rows_at(
     uintptr_t address, uint64_t salt, struct tp_rules_scratch *scratch)

@@ -46,25 +46,28 @@ static bool leave_known(struct tp_ways *ways, const struct tp_reach *reach,
 }
 
 /*
- * Steps out by the stack pointer alone, and notes the way. False, and nothing has
- * happened, where one of our frames needs more than that.
+ * Steps out by stack and frame pointer, and notes the way. False, and nothing has
+ * happened, where one of our frames needs more than that. What has a frame pointer keeps
+ * it as far from its stack pointer as ever: no function of ours has a frame that varies.
  */
 static TP_COLD bool find_way(struct tp_ways *ways, struct tp_reach *reach,
     uint64_t salt, struct tp_rules_scratch *scratch, uintptr_t *out_pc,
     uintptr_t *out_sp, uintptr_t *out_fp)
 {
     struct tp_way way = { 0 };
-    uintptr_t pc = *out_pc, sp = *out_sp;
+    uintptr_t pc = *out_pc, sp = *out_sp, fp = *out_fp;
     bool exact = true;
     while (way.n < TP_WAY_FRAMES) {
         uint64_t row = tp_rows_at(tp_step_key(pc, exact), salt, scratch);
-        uintptr_t cfa = sp + tp_packed_offset(row), fp;
+        bool by_fp = tp_packed_kind(row) == TP_PACKED_FP;
+        uintptr_t cfa = (by_fp ? fp : sp) + tp_packed_offset(row);
         uintptr_t ra_at = cfa - sizeof(uintptr_t), fp_at = cfa - tp_packed_fp(row);
 #if defined(__aarch64__)
         ra_at = cfa - tp_packed_ra(row);
 #endif
-        if (tp_packed_kind(row) != TP_PACKED_SP || cfa <= sp || ra_at == cfa ||
-            cfa - *out_sp > UINT32_MAX || !tp_reach_word(reach, ra_at, &pc) ||
+        if ((tp_packed_kind(row) != TP_PACKED_SP && !by_fp) || cfa <= sp ||
+            ra_at == cfa || cfa - *out_sp > UINT32_MAX ||
+            !tp_reach_word(reach, ra_at, &pc) ||
             (fp_at != cfa && !tp_reach_word(reach, fp_at, &fp)))
             return false;
         if (fp_at != cfa) way.fp_at = (uint32_t)(fp_at - *out_sp);

@@ -17,9 +17,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
-enum { DEPTH = 200, SHOWN = 40, REPEATS = 32 };
+enum { DEPTH = 200, SHOWN = 40, REPEATS = 32, NOTES = 1 << 20 };
 
 static struct {
     void *(*malloc)(size_t);
@@ -115,10 +116,27 @@ static void compare(const struct tp_stack *ours, const uintptr_t *theirs, unsign
     show(ours, theirs, n);
 }
 
-/* The same stack, by the walker that remembers. */
-static void compare_remembered(
-    const struct tp_stack *first, const struct tp_stack *second)
+/* A tree of frames, as sites.c has one; a thread's own, and long enough for its notes. */
+static _Thread_local struct note {
+    struct tp_frame frame;
+    uint32_t parent;
+} * tree;
+static _Thread_local uint32_t n_tree;
+
+/* Notes the frames that were walked, and fills in those that were recalled. */
+static void complete(struct tp_stack *stack)
 {
+    uint32_t fresh = stack->n - stack->same, node = stack->same ? stack->outer : 0;
+    for (uint32_t i = fresh, at = node; i < stack->n; i++, at = tree[at].parent)
+        stack->frames[i] = tree[at].frame;
+    for (uint32_t i = fresh; i--; node = stack->nodes[i] = n_tree++)
+        tree[n_tree] = (struct note){ .frame = stack->frames[i], .parent = node };
+}
+
+/* The same stack, by the walker that remembers. */
+static void compare_remembered(const struct tp_stack *first, struct tp_stack *second)
+{
+    complete(second);
     // Their own first frames are calls from two lines of this file: left out by both.
     bool same = first->n == second->n && first->end == second->end &&
         memcmp(first->frames, second->frames, first->n * sizeof(first->frames[0])) == 0;
@@ -139,7 +157,16 @@ static __attribute__((noinline)) void look(void)
     unsigned n = walk_theirs(theirs);
     const struct tp_stack *ours = tp_stack_take(plain, DEPTH);
     compare(ours, theirs, n);
+    if (n_tree + DEPTH > NOTES) {
+        tp_stack_memory_forget(remembering);
+        n_tree = 0;
+    }
+    if (!tree)
+        tree = mmap(NULL, NOTES * sizeof(*tree), PROT_READ | PROT_WRITE,
+            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (tree == MAP_FAILED) _exit(97);
     compare_remembered(ours, tp_stack_take(remembering, DEPTH));
+    tp_stack_learn(remembering);
 }
 
 static __attribute__((constructor)) void begin(void)
