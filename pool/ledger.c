@@ -13,6 +13,8 @@
 enum {
     STRIPES = 16,
     FILL = 4,  // a stripe is full when 1/4 of it is free
+    PER_GRANULE = TP_GRANULE / TP_MIN_ALIGN,
+    STAGGER = 33 * TP_CACHE_LINE / sizeof(uint64_t),
 };
 
 struct row {
@@ -31,7 +33,7 @@ struct stripe {
 uint32_t tp_ledger_room = 1 << 16;
 
 static struct {
-    _Atomic(uint64_t) *entry;  // by (p - zone) / TP_MIN_ALIGN: mark << 32 | requested
+    _Atomic(uint64_t) *entry;  // PER_GRANULE for each: mark << 32 | requested
     size_t entries;
     struct stripe stripe[STRIPES];
 } ledger;
@@ -46,14 +48,29 @@ bool tp_ledger_open(size_t bytes)
     return ledger.entry != NULL;
 }
 
-static size_t index_of(const void *p)
+static size_t granule_of(const struct tp_slab *slab)
 {
-    return (size_t)((const char *)p - tp_range.zone) / TP_MIN_ALIGN;
+    return (size_t)(tp_slab_start(slab) - tp_range.zone) >> TP_GRANULE_SHIFT;
 }
 
-bool tp_ledger_covers(const void *p)
+bool tp_ledger_covers(const struct tp_slab *slab)
 {
-    return index_of(p) < ledger.entries;
+    return granule_of(slab) < ledger.entries / PER_GRANULE;
+}
+
+/*
+ * By the number of the block in its slab, not by its address: what is in use lies in a
+ * few lines and pages, however large the blocks are. Runs of several granules have fewer
+ * blocks than one has entries. Slabs begin at different lines, or all of them would
+ * meet in the same sets of the caches.
+ */
+static _Atomic(uint64_t) *entry_of(const struct tp_slab *slab, const void *p)
+{
+    size_t granule = granule_of(slab);
+    uint64_t offset = (uint64_t)((const char *)p - tp_slab_start(slab));
+    size_t number = (size_t)((unsigned __int128)offset * slab->inverse >> 64);
+    size_t at = (number + granule * STAGGER) % PER_GRANULE;
+    return &ledger.entry[granule * PER_GRANULE + at];
 }
 
 static struct tp_note note_of(uint64_t entry)
@@ -62,24 +79,23 @@ static struct tp_note note_of(uint64_t entry)
         .requested = (uint32_t)entry };
 }
 
-void tp_ledger_write(const void *p, struct tp_note note)
+void tp_ledger_write(const struct tp_slab *slab, const void *p, struct tp_note note)
 {
     static_assert(TP_POOL_MAX < UINT32_MAX, "a request for a pool block fits");
-    atomic_store_explicit(&ledger.entry[index_of(p)],
+    atomic_store_explicit(entry_of(slab, p),
         (uint64_t)note.mark << 32 | (uint32_t)note.requested, memory_order_relaxed);
 }
 
-struct tp_note tp_ledger_read(const void *p)
+struct tp_note tp_ledger_read(const struct tp_slab *slab, const void *p)
 {
-    return note_of(
-        atomic_load_explicit(&ledger.entry[index_of(p)], memory_order_relaxed));
+    return note_of(atomic_load_explicit(entry_of(slab, p), memory_order_relaxed));
 }
 
-struct tp_note tp_ledger_take(const void *p)
+struct tp_note tp_ledger_take(const struct tp_slab *slab, const void *p)
 {
     // No exchange: two threads that free one block at once break more than this.
-    struct tp_note note = tp_ledger_read(p);
-    atomic_store_explicit(&ledger.entry[index_of(p)], 0, memory_order_relaxed);
+    struct tp_note note = tp_ledger_read(slab, p);
+    atomic_store_explicit(entry_of(slab, p), 0, memory_order_relaxed);
     return note;
 }
 

@@ -5,8 +5,8 @@
  * Idea: a block that the host wants to hear of again has a mark (host.h). Blocks above
  * the pools keep it in their descriptor, blocks of marked slabs beside the slab. Two
  * kinds remain:
- *   - with `exact`, every block of the pools: a side array of 8 bytes for 16 of the
- *     slabs' part of the range, so that a free is an array lookup;
+ *   - with `exact`, every block of the pools: a side array, 8 bytes for each block that a
+ *     slab can have, side by side, so that a free is an array lookup;
  *   - blocks of jemalloc without a descriptor of their own: where there is no range, or
  *     it is used up. They are in a table by address, of bounded size; when it is full,
  *     blocks are not followed.
@@ -29,15 +29,17 @@ struct tp_note {
 /* Maps it for a range of `bytes`; false without memory. Context: once, at start. */
 bool tp_ledger_open(size_t bytes);
 
-/* True when blocks of the pools at `p` have an entry. */
-bool tp_ledger_covers(const void *p);
+struct tp_slab;
 
-/* Needs, all three: tp_ledger_covers(p), a block of the pools. */
-void tp_ledger_write(const void *p, struct tp_note note);
-struct tp_note tp_ledger_read(const void *p);
+/* True when blocks of the run that `slab` is the head of have entries. */
+bool tp_ledger_covers(const struct tp_slab *slab);
+
+/* Needs, all three: tp_ledger_covers(slab), a block of that run. */
+void tp_ledger_write(const struct tp_slab *slab, const void *p, struct tp_note note);
+struct tp_note tp_ledger_read(const struct tp_slab *slab, const void *p);
 
 /* The same, and forgets it: the block is about to be freed. */
-struct tp_note tp_ledger_take(const void *p);
+struct tp_note tp_ledger_take(const struct tp_slab *slab, const void *p);
 
 /* ---- the table ---- */
 

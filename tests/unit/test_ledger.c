@@ -12,29 +12,34 @@
 
 enum { ADDRESSES = 1024, STEPS = 200000, THREADS = 4 };
 
+/* A slab of each class, all blocks of all of them noted before the first is read. */
 static void side_array_keeps_every_block_apart(void **state)
 {
     (void)state;
     assert_true(tp_ledger_open((size_t)64 << 20));
     assert_true(tp_range_open((size_t)64 << 20));
-    char *p = tp_range.zone;
-    assert_true(tp_ledger_covers(p));
-    assert_true(tp_ledger_covers(tp_range.end - 16));
-    assert_false(tp_ledger_covers(tp_range.zone - 16));
-    assert_false(tp_ledger_covers(tp_range.zone + ((size_t)64 << 20)));
-    assert_false(tp_ledger_covers(NULL));
-    for (uint32_t i = 0; i < 10007; i++)
-        tp_ledger_write(p + i * 16, (struct tp_note){ i * 7 + 1, i });
-    for (uint32_t i = 0; i < 10007; i++) {
-        struct tp_note note = tp_ledger_read(p + i * 16);
-        assert_int_equal(note.mark, i * 7 + 1);
-        assert_int_equal(note.requested, i);
-        note = tp_ledger_take(p + i * 16);
-        assert_int_equal(note.mark, i * 7 + 1);
-        assert_int_equal(tp_ledger_take(p + i * 16).mark, 0);
+    struct tp_slab *slabs[TP_CLASSES];
+    for (unsigned c = 0; c < TP_CLASSES; c++) {
+        assert_non_null(slabs[c] = tp_slab_take(c));
+        assert_true(tp_ledger_covers(slabs[c]));
     }
-    tp_ledger_write(p, (struct tp_note){ UINT32_MAX, TP_POOL_MAX });
-    assert_int_equal(tp_ledger_take(p).mark, UINT32_MAX);
+    for (unsigned read = 0; read < 2; read++)
+        for (uint32_t c = 0; c < TP_CLASSES; c++)
+            for (uint32_t i = 0; i < slabs[c]->capacity; i++) {
+                const char *p = tp_slab_start(slabs[c]) + (size_t)i * slabs[c]->bytes;
+                struct tp_note note = { i * 64 + c + 1, i };
+                if (!read) {
+                    assert_int_equal(tp_ledger_take(slabs[c], p).mark, 0);
+                    tp_ledger_write(slabs[c], p, note);
+                    continue;
+                }
+                assert_int_equal(tp_ledger_read(slabs[c], p).requested, i);
+                assert_int_equal(tp_ledger_take(slabs[c], p).mark, note.mark);
+                assert_int_equal(tp_ledger_take(slabs[c], p).mark, 0);
+            }
+    const void *p = tp_slab_start(slabs[0]);
+    tp_ledger_write(slabs[0], p, (struct tp_note){ UINT32_MAX, TP_POOL_MAX });
+    assert_int_equal(tp_ledger_take(slabs[0], p).mark, UINT32_MAX);
 }
 
 static struct tp_note model[ADDRESSES];
