@@ -76,6 +76,9 @@ def main():
     same = sum(row["same"] for row in sums)
     require(same >= 0.995 * stacks, f"{same} of {stacks} stacks are the same")
     require(sum(row["remembered"] for row in sums) == stacks, "what is remembered differs")
+    recalled = sum(row["recalled"] for row in sums)
+    require(sum(row["wrong"] for row in sums) == 0, "what is recalled differs")
+    require(recalled > 0, "no stack was recalled")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ static struct {
     uintptr_t own_start, own_end;
     _Atomic(unsigned long) stacks, same, frames, whole, ours_longer, theirs_longer,
         other;
-    _Atomic(unsigned long) ends[TP_STACK_ENDS], remembered, kept;
+    _Atomic(unsigned long) ends[TP_STACK_ENDS], remembered, kept, recalled, wrong;
     _Atomic(unsigned) shown;
 } oracle;
 
@@ -148,7 +148,23 @@ static void compare_remembered(const struct tp_stack *first, struct tp_stack *se
     oracle.kept += second->same;
 }
 
-static __attribute__((noinline)) void look(void)
+/* What is known of our caller's stack without a walk: nothing, or all of it. */
+static void compare_recalled(
+    const struct tp_stack *walked, const struct tp_stack_note *note)
+{
+    if (!note) return;
+    uint32_t at = note->node, i = 0;
+    for (; at && i < walked->n; i++, at = tree[at].parent)
+        if (memcmp(&tree[at].frame, &walked->frames[i], sizeof(tree[at].frame)) != 0)
+            break;
+    oracle.recalled++;
+    if (!at && i == walked->n && note->end == walked->end) return;
+    if (oracle.wrong++ < SHOWN)
+        tell("recalled: differs at %u of %u, end %u; walked: end %u\n", i, walked->n,
+            note->end, walked->end);
+}
+
+static __attribute__((noinline)) void look(const struct tp_caller *caller)
 {
     static _Thread_local uintptr_t theirs[DEPTH];
     if (!plain) plain = tp_stack_memory_make(false);
@@ -157,14 +173,16 @@ static __attribute__((noinline)) void look(void)
     unsigned n = walk_theirs(theirs);
     const struct tp_stack *ours = tp_stack_take(plain, DEPTH);
     compare(ours, theirs, n);
-    if (n_tree + DEPTH > NOTES) {
+    if (n_tree + DEPTH > NOTES || !n_tree) {
         tp_stack_memory_forget(remembering);
-        n_tree = 0;
+        n_tree = 1;  // 0 is outside of every stack
     }
     if (!tree)
         tree = mmap(NULL, NOTES * sizeof(*tree), PROT_READ | PROT_WRITE,
             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (tree == MAP_FAILED) _exit(97);
+    compare_recalled(ours, tp_stack_recall(remembering, caller));
+    compare_recalled(ours, tp_stack_recall(remembering, NULL));
     compare_remembered(ours, tp_stack_take(remembering, DEPTH));
     tp_stack_learn(remembering);
 }
@@ -189,9 +207,10 @@ static __attribute__((destructor)) void end(void)
     oracle.every = 0;
     if (!oracle.stacks) return;
     tell("stacks %lu same %lu frames %lu ours_longer %lu theirs_longer %lu other %lu "
-         "remembered %lu kept %lu",
+         "remembered %lu kept %lu recalled %lu wrong %lu",
         oracle.stacks, oracle.same, oracle.frames, oracle.ours_longer,
-        oracle.theirs_longer, oracle.other, oracle.remembered, oracle.kept);
+        oracle.theirs_longer, oracle.other, oracle.remembered, oracle.kept,
+        oracle.recalled, oracle.wrong);
     for (unsigned i = 0; i < TP_STACK_ENDS; i++) tell(" end%u %lu", i, oracle.ends[i]);
     tell("\n");
 }
@@ -206,7 +225,11 @@ TP_EXPORT void *malloc(size_t size)
     void *block = oracle.malloc(size);
     if (oracle.every && !inside && ++calls % oracle.every == 0) {
         inside = true;
-        look();
+        const uintptr_t *frame = __builtin_frame_address(0);
+        struct tp_caller caller = { .pc = (uintptr_t)__builtin_return_address(0),
+            .sp = (uintptr_t)__builtin_dwarf_cfa(),
+            .fp = frame[0] };
+        look(&caller);
         inside = false;
     }
     return block;
