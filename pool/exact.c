@@ -27,7 +27,6 @@ static inline struct tp_told tell_of(
 static inline struct tp_block *offer(const struct tp_slab *slab)
 {
     if (TP_UNLIKELY(!slab || !slab->local || slab->spare)) return NULL;
-    if (TP_UNLIKELY(!tp_ledger_covers(slab))) return NULL;
     tp_slab_verify(slab, slab->local->next);
     return slab->local;
 }
@@ -44,7 +43,8 @@ void *tp_exact_alloc(size_t size, struct tp_bin *bin)
     if (TP_UNLIKELY(!heap)) return tp_cold_alloc(size, c);
     struct tp_slab *slab = heap->shelf[c];
     struct tp_block *block = offer(slab);
-    if (TP_UNLIKELY(!block)) {
+    _Atomic(uint64_t) *entry = block ? tp_ledger_entry(slab, block) : NULL;
+    if (TP_UNLIKELY(!entry)) {
         tp_slow_leave_plain();
         return tp_cold_alloc(size, c);
     }
@@ -54,7 +54,7 @@ void *tp_exact_alloc(size_t size, struct tp_bin *bin)
     told.caller = &caller;
     tp_follow_catch_up();
     struct tp_note note = { .mark = tp_host_taken(&told), .requested = size };
-    tp_ledger_write(slab, block, note);
+    tp_ledger_write(entry, note);
 
     struct tp_counters *counters = tp_heap_counters(heap);
     tp_count_add(&counters->taken[c].allocations, 1);
@@ -76,10 +76,10 @@ bool tp_exact_free(void *p, struct tp_slab *slab)
     struct tp_heap *heap = tp_slow_enter_plain();
     if (TP_UNLIKELY(!heap)) return false;
     uintptr_t owner = tp_slab_owner(slab) & ~(uintptr_t)TP_SLAB_FULL;
-    struct tp_note note = { 0 };
-    if (TP_LIKELY(owner == ((uintptr_t)heap | TP_SLAB_WATCHED) &&
-            tp_slab_is_block(slab, p) && tp_ledger_covers(slab)))
-        note = tp_ledger_read(slab, p);
+    bool plain =
+        owner == ((uintptr_t)heap | TP_SLAB_WATCHED) && tp_slab_is_block(slab, p);
+    _Atomic(uint64_t) *entry = plain ? tp_ledger_entry(slab, p) : NULL;
+    struct tp_note note = entry ? tp_ledger_read(entry) : (struct tp_note){ 0 };
     if (TP_UNLIKELY(!note.mark)) {
         tp_slow_leave_plain();
         return false;
@@ -87,7 +87,7 @@ bool tp_exact_free(void *p, struct tp_slab *slab)
 
     struct tp_told told = tell_of(heap, p, slab->class, note.requested, slab->bytes);
     tp_follow_catch_up();
-    tp_ledger_write(slab, p, (struct tp_note){ 0 });
+    tp_ledger_write(entry, (struct tp_note){ 0 });
     tp_host_freed(note.mark, &told);
     tp_count_add(&tp_heap_counters(heap)->frees[slab->class], 1);
     tp_peak_every_add(-(int64_t)slab->bytes);

@@ -153,11 +153,10 @@ bool tp_follow_ended(
 
 /* ---- every block, and the end of large ones ---- */
 
-/* The head of the run that a block of the pools lies in, if the ledger covers it. */
-static struct tp_slab *covered(const void *p)
+/* Where the note is of a block of the pools; NULL: nowhere. */
+static _Atomic(uint64_t) *entry_of(const void *p)
 {
-    struct tp_slab *slab = tp_slab_head(tp_slab_at(p));
-    return tp_ledger_covers(slab) ? slab : NULL;
+    return tp_ledger_entry(tp_slab_head(tp_slab_at(p)), p);
 }
 
 void tp_follow_taken(
@@ -165,8 +164,8 @@ void tp_follow_taken(
 {
     struct tp_note note = { .requested = size };
     bool large = c == TP_LARGE_CLASS;
-    struct tp_slab *slab = large ? NULL : covered(p);
-    bool good = large ? tp_large_keep(p, note) : slab != NULL;
+    _Atomic(uint64_t) *entry = large ? NULL : entry_of(p);
+    bool good = large ? tp_large_keep(p, note) : entry != NULL;
     if (!tp_follow_is_nested(heap)) {
         tp_follow_catch_up();
         struct tp_told block = tell_of(heap, good ? p : NULL, c, size, bytes);
@@ -174,7 +173,7 @@ void tp_follow_taken(
     }
     if (!good) return;
     if (!large)
-        tp_ledger_write(slab, p, note);
+        tp_ledger_write(entry, note);
     else if (note.mark)
         tp_large_keep(p, note);
 }
@@ -182,11 +181,11 @@ void tp_follow_taken(
 void tp_follow_freed(struct tp_heap *heap, void *p, unsigned c, size_t bytes)
 {
     struct tp_note note = { 0 };
-    struct tp_slab *slab = c == TP_LARGE_CLASS ? NULL : covered(p);
+    _Atomic(uint64_t) *entry = c == TP_LARGE_CLASS ? NULL : entry_of(p);
     if (c == TP_LARGE_CLASS)
         note = tp_large_end(p);
-    else if (slab)
-        note = tp_ledger_take(slab, p);
+    else if (entry)
+        note = tp_ledger_take(entry);
     struct tp_told block = tell_of(heap, p, c, note.requested, bytes);
     tell_end(heap, note.mark, &block);
 }
@@ -201,9 +200,9 @@ int64_t tp_follow_resized(
     struct tp_heap *heap, void *p, unsigned c, size_t size, size_t old, size_t now)
 {
     bool large = c == TP_LARGE_CLASS, exact = tp_slow_options.exact;
-    struct tp_slab *slab = large ? NULL : covered(p);
-    if (tp_follow_is_nested(heap) || (!large && !slab)) return 0;
-    struct tp_note note = large ? tp_large_note(p) : tp_ledger_read(slab, p);
+    _Atomic(uint64_t) *entry = large ? NULL : entry_of(p);
+    if (tp_follow_is_nested(heap) || (!large && !entry)) return 0;
+    struct tp_note note = large ? tp_large_note(p) : tp_ledger_read(entry);
     bool told = exact ? now != old || size != note.requested
                       : now > old || (note.mark && now < old);
     if (!told) return 0;
@@ -213,7 +212,7 @@ int64_t tp_follow_resized(
     uint32_t mark = tp_host_resized(note.mark, &block, old, note.requested);
     struct tp_note after = { .mark = mark, .requested = size };
     if (!large)
-        tp_ledger_write(slab, p, after);
+        tp_ledger_write(entry, after);
     else if (!mark && !exact)
         tp_large_end(p);
     else if (!tp_large_keep(p, after))

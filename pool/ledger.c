@@ -33,8 +33,8 @@ struct stripe {
 uint32_t tp_ledger_room = 1 << 16;
 
 static struct {
-    _Atomic(uint64_t) *entry;  // PER_GRANULE for each: mark << 32 | requested
-    size_t entries;
+    _Atomic(uint64_t) *entry;  // PER_GRANULE for each
+    size_t granules;
     struct stripe stripe[STRIPES];
 } ledger;
 
@@ -42,20 +42,10 @@ static struct {
 
 bool tp_ledger_open(size_t bytes)
 {
-    size_t entries = bytes / TP_MIN_ALIGN;
-    ledger.entry = tp_os_map_sparse(entries * sizeof(*ledger.entry));
-    ledger.entries = ledger.entry ? entries : 0;
+    size_t granules = bytes / TP_GRANULE;
+    ledger.entry = tp_os_map_sparse(granules * PER_GRANULE * sizeof(*ledger.entry));
+    ledger.granules = ledger.entry ? granules : 0;
     return ledger.entry != NULL;
-}
-
-static size_t granule_of(const struct tp_slab *slab)
-{
-    return (size_t)(tp_slab_start(slab) - tp_range.zone) >> TP_GRANULE_SHIFT;
-}
-
-bool tp_ledger_covers(const struct tp_slab *slab)
-{
-    return granule_of(slab) < ledger.entries / PER_GRANULE;
 }
 
 /*
@@ -64,39 +54,15 @@ bool tp_ledger_covers(const struct tp_slab *slab)
  * blocks than one has entries. Slabs begin at different lines, or all of them would
  * meet in the same sets of the caches.
  */
-static _Atomic(uint64_t) *entry_of(const struct tp_slab *slab, const void *p)
+_Atomic(uint64_t) *tp_ledger_entry(const struct tp_slab *slab, const void *p)
 {
-    size_t granule = granule_of(slab);
+    static_assert(TP_POOL_MAX < UINT32_MAX, "a request for a pool block fits");
+    size_t granule = (size_t)(slab - tp_range.slabs);
+    if (TP_UNLIKELY(granule >= ledger.granules)) return NULL;
     uint64_t offset = (uint64_t)((const char *)p - tp_slab_start(slab));
     size_t number = (size_t)((unsigned __int128)offset * slab->inverse >> 64);
     size_t at = (number + granule * STAGGER) % PER_GRANULE;
     return &ledger.entry[granule * PER_GRANULE + at];
-}
-
-static struct tp_note note_of(uint64_t entry)
-{
-    return (struct tp_note){ .mark = (uint32_t)(entry >> 32),
-        .requested = (uint32_t)entry };
-}
-
-void tp_ledger_write(const struct tp_slab *slab, const void *p, struct tp_note note)
-{
-    static_assert(TP_POOL_MAX < UINT32_MAX, "a request for a pool block fits");
-    atomic_store_explicit(entry_of(slab, p),
-        (uint64_t)note.mark << 32 | (uint32_t)note.requested, memory_order_relaxed);
-}
-
-struct tp_note tp_ledger_read(const struct tp_slab *slab, const void *p)
-{
-    return note_of(atomic_load_explicit(entry_of(slab, p), memory_order_relaxed));
-}
-
-struct tp_note tp_ledger_take(const struct tp_slab *slab, const void *p)
-{
-    // No exchange: two threads that free one block at once break more than this.
-    struct tp_note note = tp_ledger_read(slab, p);
-    atomic_store_explicit(entry_of(slab, p), 0, memory_order_relaxed);
-    return note;
 }
 
 /* ---- the table ---- */

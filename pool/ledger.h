@@ -18,6 +18,8 @@
 
 #include "pool/base.h"
 
+#include <stdatomic.h>
+
 /* What is kept of a block. */
 struct tp_note {
     uint32_t mark;     // 0: the host does not want to hear of its end
@@ -31,15 +33,33 @@ bool tp_ledger_open(size_t bytes);
 
 struct tp_slab;
 
-/* True when blocks of the run that `slab` is the head of have entries. */
-bool tp_ledger_covers(const struct tp_slab *slab);
+/* Where the note is of a block of the run that `slab` is the head of; NULL: nowhere. */
+_Atomic(uint64_t) *tp_ledger_entry(const struct tp_slab *slab, const void *p);
 
-/* Needs, all three: tp_ledger_covers(slab), a block of that run. */
-void tp_ledger_write(const struct tp_slab *slab, const void *p, struct tp_note note);
-struct tp_note tp_ledger_read(const struct tp_slab *slab, const void *p);
+/* The mark above, the request below; all zero: none. */
+static inline void tp_ledger_write(_Atomic(uint64_t) *entry, struct tp_note note)
+{
+    atomic_store_explicit(entry, (uint64_t)note.mark << 32 | (uint32_t)note.requested,
+        memory_order_relaxed);
+}
 
-/* The same, and forgets it: the block is about to be freed. */
-struct tp_note tp_ledger_take(const struct tp_slab *slab, const void *p);
+static inline struct tp_note tp_ledger_read(const _Atomic(uint64_t) *entry)
+{
+    uint64_t word = atomic_load_explicit(entry, memory_order_relaxed);
+    return (
+        struct tp_note){ .mark = (uint32_t)(word >> 32), .requested = (uint32_t)word };
+}
+
+/*
+ * The same, and forgets it: the block is about to be freed. No exchange: two threads that
+ * free one block at once break more than this.
+ */
+static inline struct tp_note tp_ledger_take(_Atomic(uint64_t) *entry)
+{
+    struct tp_note note = tp_ledger_read(entry);
+    atomic_store_explicit(entry, 0, memory_order_relaxed);
+    return note;
+}
 
 /* ---- the table ---- */
 

@@ -318,6 +318,11 @@ int64_t tp_pool_peak_now(const struct tp_counters *counters)
     return tp_peak_now(counters);
 }
 
+int64_t tp_pool_peak_exact(void)
+{
+    return tp_peak_every_now();
+}
+
 void tp_pool_count_call(enum tp_call entry)
 {
     struct tp_counters *counters = tp_pool_counters();

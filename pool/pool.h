@@ -76,6 +76,9 @@ uint32_t tp_pool_slots(void);
  */
 TP_COLD int64_t tp_pool_peak_now(const struct tp_counters *counters);
 
+/* The same with `exact`, where it takes no more than two loads. */
+int64_t tp_pool_peak_exact(void);
+
 /*
  * A walk over the slots that count, in order: for sums of all threads. When one walk
  * has ended, or several with the same `folded`, tp_pool_walked() tells whether no slot

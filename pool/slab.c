@@ -97,14 +97,12 @@ void tp_slab_put(struct tp_slab *slab)
     tp_depot_put(slab);
 }
 
-void tp_slab_verify(const struct tp_slab *slab, const struct tp_block *block)
+void tp_slab_corrupted(const struct tp_slab *slab)
 {
-    if (!block) return;
-    size_t offset = (size_t)((const char *)block - tp_slab_start(slab));
-    if (offset >= (size_t)TP_GRANULE << slab->order || !tp_slab_is_start(slab, offset))
-        tp_die("heap corrupted: a freed block of %u bytes was written to, or a pointer "
-               "into one was freed",
-            slab->bytes);
+    tp_die(
+        "heap corrupted: a freed block of %u bytes was written to, or a pointer into "
+        "one was freed",
+        slab->bytes);
 }
 
 struct tp_block *tp_slab_carve(struct tp_slab *slab, uint32_t n, uint32_t *out_n)

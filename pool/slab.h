@@ -170,6 +170,20 @@ static inline bool tp_slab_is_block(const struct tp_slab *slab, const void *p)
     return offset < carved * slab->bytes && tp_slab_is_start(slab, offset);
 }
 
+/* Says that the slab's blocks were written to after they were freed, and dies. */
+_Noreturn TP_COLD void tp_slab_corrupted(const struct tp_slab *slab);
+
+/* Dies when `block`, the next of a list or NULL, is no block start of `slab`. */
+static inline void tp_slab_verify(
+    const struct tp_slab *slab, const struct tp_block *block)
+{
+    if (!block) return;
+    size_t offset = (size_t)((const char *)block - tp_slab_start(slab));
+    if (TP_UNLIKELY(offset >= (size_t)TP_GRANULE << slab->order ||
+            !tp_slab_is_start(slab, offset)))
+        tp_slab_corrupted(slab);
+}
+
 /* slab.c */
 
 /*
@@ -188,9 +202,6 @@ void tp_slab_prepare(struct tp_slab *slab, unsigned class);
  */
 TP_COLD struct tp_slab *tp_slab_take(unsigned class);
 TP_COLD void tp_slab_put(struct tp_slab *slab);
-
-/* Dies when `block`, the next of a list or NULL, is no block start of `slab`. */
-void tp_slab_verify(const struct tp_slab *slab, const struct tp_block *block);
 
 /* Cuts up to `n` new blocks; the list ends with NULL. `out_n` may be 0. */
 struct tp_block *tp_slab_carve(struct tp_slab *slab, uint32_t n, uint32_t *out_n);

@@ -14,7 +14,6 @@
  * allocated. One that shrinks stays what it is: the chance it had depends on bytes over
  * interval only, so both shrink. What is smaller is sampled no more and no less.
  */
-#include "pool/peak.h"
 #include "pool/pool.h"
 #include "shim/output.h"
 #include "shim/profile.h"
@@ -155,23 +154,28 @@ static struct place *wait_for_place(void)
     return place;
 }
 
-/* The slot's own, or a shared one, which leave() gives back. */
-static struct place *own_place(const struct tp_told *block)
+/* The slot's thread is another one, or has no place yet. */
+static TP_SLOW struct place *begin_own(const struct tp_told *block, uint32_t tid)
 {
     if (block->slot >= SLOTS) return wait_for_place();
     struct place *_Atomic *at = &sample.of_slot[block->slot];
     struct place *place = atomic_load_explicit(at, memory_order_relaxed);
-    if (TP_UNLIKELY(!place)) {
-        place = get_own();
-        if (!place) return wait_for_place();
-        atomic_store_explicit(at, place, memory_order_relaxed);
-    }
-    uint32_t tid = block->counters ? block->counters->tid : 0;
-    if (TP_UNLIKELY(place->tid != tid)) {
-        tp_stack_memory_forget(place->memory);
-        place->tid = tid;
-    }
+    if (!place) place = get_own();
+    if (!place) return wait_for_place();
+    atomic_store_explicit(at, place, memory_order_relaxed);
+    tp_stack_memory_forget(place->memory);
+    place->tid = tid;
     return place;
+}
+
+/* The slot's own, or a shared one, which leave() gives back. */
+static inline struct place *own_place(const struct tp_told *block)
+{
+    uint32_t tid = block->counters ? block->counters->tid : 0;
+    struct place *place = TP_LIKELY(block->slot < SLOTS)
+        ? atomic_load_explicit(&sample.of_slot[block->slot], memory_order_relaxed)
+        : NULL;
+    return TP_LIKELY(place && place->tid == tid) ? place : begin_own(block, tid);
 }
 
 /* What the slot's thread kept for its stacks is the next thread's. */
@@ -427,7 +431,7 @@ static uint32_t grow_sample(
 
 uint32_t tp_host_taken(const struct tp_told *block)
 {
-    int64_t peak = tp_peak_every_now();
+    int64_t peak = tp_pool_peak_exact();
     struct place *place = own_place(block);
     uint32_t site = recall_site(place, block);
     leave(place);
@@ -444,7 +448,7 @@ static void free_exact(uint32_t site, const struct tp_told *block)
 {
     bool temporary = block->slot < SLOTS && sample.last[block->slot] == block->p;
     tp_site_freed_one(site, block->requested, is_large(block) ? block->bytes : 0,
-        temporary, tp_peak_every_now());
+        temporary, tp_pool_peak_exact());
 }
 
 static uint32_t resize_exact(
