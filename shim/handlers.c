@@ -78,7 +78,7 @@ struct call {
     uint64_t mask;       // of it
     _Atomic(bool) over;
 };
-static TP_THREAD const ucontext_t *made;  // the context of the innermost such call
+static TP_THREAD const ucontext_t *made;  // the context of such a call that begins
 
 static uint64_t bit(int number)
 {
@@ -170,14 +170,12 @@ bool tp_handlers_wait(int number, siginfo_t *info, void *context)
 /* As the kernel does it; then the program goes on where the handler wants it to. */
 static _Noreturn void run(struct call *call, uint64_t mask)
 {
-    const ucontext_t *outer = made;
     uint64_t *then = word_of(&call->context.uc_sigmask);
     *then = call->mask;
     made = &call->context;
     set_mask(mask);
     call->action.sa_sigaction(call->info.si_signo, &call->info, &call->context);
     set_mask(ALL);
-    made = outer;
     call->mask = *then;
     *then = ALL;
     atomic_store_explicit(&call->over, true, memory_order_relaxed);
@@ -289,6 +287,19 @@ static uintptr_t program_counter(const ucontext_t *context)
 #endif
 }
 
+/* How far the stack goes that the signal fell on. */
+static uintptr_t stack_pointer(const ucontext_t *context)
+{
+#if defined(__x86_64__)
+    return (uintptr_t)context->uc_mcontext.gregs[REG_RSP];
+#elif defined(__aarch64__)
+    return (uintptr_t)context->uc_mcontext.sp;
+#else
+    (void)context;
+    return (uintptr_t)__builtin_frame_address(0);
+#endif
+}
+
 /* True in the code of this library: the linker knows where it begins and ends. */
 static bool is_our_code(uintptr_t at)
 {
@@ -301,6 +312,7 @@ void tp_handlers_call(tp_handler handler, int number, siginfo_t *info, void *con
 {
     ucontext_t *at = context;
     bool fell_on_us = is_our_code(program_counter(at)) && at != made;
+    made = NULL;
     if (TP_LIKELY(!tp_pool_is_busy() && !fell_on_us)) {
         handler(number, info, context);
         return;
@@ -309,7 +321,7 @@ void tp_handlers_call(tp_handler handler, int number, siginfo_t *info, void *con
     uintptr_t here = (uintptr_t)__builtin_frame_address(0);
     size_t bytes = at->uc_stack.ss_size;
     if (here - (uintptr_t)at->uc_stack.ss_sp >= bytes) bytes = 0;
-    bool aside = tp_pool_step_aside(at->uc_stack.ss_sp, bytes);
+    bool aside = tp_pool_step_aside(at->uc_stack.ss_sp, bytes, stack_pointer(at));
     handler(number, info, context);
     if (aside) tp_pool_step_back();
 }
