@@ -31,14 +31,13 @@ static inline struct tp_block *offer(const struct tp_slab *slab)
     return slab->local;
 }
 
-void *tp_exact_alloc(size_t size, struct tp_bin *bin)
+void *tp_exact_alloc(size_t size, unsigned c)
 {
     // All calls up to here were jumps: what called us has called malloc.
     const uintptr_t *frame = __builtin_frame_address(0);
     struct tp_caller caller = { .pc = (uintptr_t)__builtin_return_address(0),
         .sp = (uintptr_t)__builtin_dwarf_cfa(),
         .fp = frame[0] };
-    unsigned c = (unsigned)(bin - tp_heap_self->bins);
     struct tp_heap *heap = tp_slow_enter_plain();
     if (TP_UNLIKELY(!heap)) return tp_cold_alloc(size, c);
     struct tp_slab *slab = heap->shelf[c];

@@ -18,8 +18,8 @@
 /* Set when the pool is opened: `exact`, and neither `check` nor `zero`. */
 extern bool tp_exact_on;
 
-/* As tp_cold_refill(), which jumps here when tp_exact_on. */
-TP_SLOW void *tp_exact_alloc(size_t size, struct tp_bin *bin);
+/* A block of class `c`. The cold exit of malloc jumps here when tp_exact_on. */
+TP_SLOW void *tp_exact_alloc(size_t size, unsigned c);
 
 /* Frees the block at `p` in the run of `slab`; false: nothing was done, take the long way. */
 TP_SLOW bool tp_exact_free(void *p, struct tp_slab *slab);

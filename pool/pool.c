@@ -84,17 +84,28 @@ void *tp_cold_alloc(size_t size, unsigned c)
     return alloc_slow(size, c, 0);
 }
 
+/* A handler may have come between, and gone to where the heap is another one. */
+static unsigned class_of_bin(const struct tp_bin *bin)
+{
+    const struct tp_heap *const heaps[] = { tp_heap_self, &tp_heap_aside,
+        tp_slow_now.aside.heap, &tp_heap_none, &tp_heap_gone };
+    uintptr_t c = TP_CLASSES;
+    for (unsigned i = 0; i < sizeof(heaps) / sizeof(heaps[0]) && c >= TP_CLASSES; i++)
+        if (heaps[i]) c = ((uintptr_t)bin - (uintptr_t)heaps[i]->bins) / sizeof(*bin);
+    return (unsigned)c;
+}
+
 void *tp_cold_refill(size_t size, struct tp_bin *bin)
 {
-    if (tp_exact_on) return tp_exact_alloc(size, bin);
-    return alloc_slow(size, (unsigned)(bin - tp_heap_self->bins), 0);
+    if (tp_exact_on) return tp_exact_alloc(size, class_of_bin(bin));
+    return alloc_slow(size, class_of_bin(bin), 0);
 }
 
 void *tp_cold_event(size_t size, struct tp_bin *bin, struct tp_block *block)
 {
     struct tp_heap *heap = tp_heap_self;
     if (tp_slow_is_busy()) return block;
-    unsigned c = (unsigned)(bin - heap->bins);
+    unsigned c = class_of_bin(bin);
     void *p = tp_slow_fast_event(heap, c, block, size);
     if (TP_LIKELY(p)) return p;
     size_t bytes = tp_class_bytes(c);

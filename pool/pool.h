@@ -127,10 +127,11 @@ void tp_pool_defer(void);
 /*
  * A signal fell on a fast path: until tp_pool_step_back() the thread works with the
  * shared heap. The first tells the alternate stack that the handler runs on, or 0
- * bytes: a handler that is left by a longjmp is noticed by that. False, and no way
+ * bytes, and where the stack ended that the signal fell on: a handler that is left by
+ * a longjmp is noticed by that. False, and no way
  * back, when the thread is aside already: a handler further down will step back.
  */
-bool tp_pool_step_aside(const void *stack, size_t stack_bytes);
+bool tp_pool_step_aside(const void *stack, size_t stack_bytes, uintptr_t fell_at);
 void tp_pool_step_back(void);
 
 /* Around fork(2), in this order: before; then parent, or child. */

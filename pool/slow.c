@@ -13,11 +13,14 @@
 #include <errno.h>
 #include <sys/single_threaded.h>
 
+extern void *__libc_stack_end;  // of the dynamic loader: end of the main stack
+
 enum {
     TICK_NS = 100 * 1000 * 1000,
     RATE_BITS = 28,                  // of the clock's rate: of two factors, 64 in all
     FIRST_TICK_TICKS = 1 << 24,      // until the clock's rate is known
     SAME_STACK = 8 * 1024 * 1024,    // frames further apart are on two stacks
+    NEAR = 8 * 1024,                 // frames no further apart are on one
     ASIDE_RESERVE_SHIFT = 36,        // with side arrays: 64 GiB are plenty
     LEDGER_LEAST = 8 * 1024 * 1024,  // bytes of range that the exact mode asks for
     EXACT_ROOM = 1 << 20,            // notes in its table, see ledger.h
@@ -253,7 +256,7 @@ void tp_pool_defer(void)
     atomic_store_explicit(&tp_slow_now.deferred, true, memory_order_relaxed);
 }
 
-bool tp_pool_step_aside(const void *stack, size_t stack_bytes)
+bool tp_pool_step_aside(const void *stack, size_t stack_bytes, uintptr_t fell_at)
 {
     struct tp_heap *heap = tp_heap_self;
     if (heap == &tp_heap_gone || heap == &tp_heap_aside) return false;
@@ -263,6 +266,7 @@ bool tp_pool_step_aside(const void *stack, size_t stack_bytes)
     tp_slow_now.aside.frame = (uintptr_t)__builtin_frame_address(0);
     tp_slow_now.aside.stack = (uintptr_t)stack;
     tp_slow_now.aside.stack_bytes = stack_bytes;
+    tp_slow_now.aside.fell_at = fell_at;
     atomic_signal_fence(memory_order_seq_cst);
     tp_slow_now.aside.heap = heap;
     return true;
@@ -277,16 +281,29 @@ void tp_pool_step_back(void)
     tp_heap_self = heap;
 }
 
+/*
+ * True when who stands at `here` tells that the handler is over: nobody does while it is
+ * under way, neither above its own frame nor on the stack that the signal fell on. That
+ * a handler does not return yet, but goes to a coroutine, is no rare thing, and that
+ * one's stack may be the next: so only what lies near counts as the same stack, but for
+ * the main thread's, whose end is known. In doubt the handler is not over: what goes to
+ * the shared heap meanwhile is slower, while two on one heap give out blocks twice.
+ */
+static bool is_left(uintptr_t here)
+{
+    uintptr_t frame = tp_slow_now.aside.frame, fell_at = tp_slow_now.aside.fell_at;
+    size_t bytes = tp_slow_now.aside.stack_bytes;
+    if (bytes && here - tp_slow_now.aside.stack < bytes) return here > frame;
+    uintptr_t lowest = bytes ? fell_at - NEAR : frame;
+    uintptr_t top = (uintptr_t)__libc_stack_end;
+    uintptr_t highest = top - fell_at <= SAME_STACK ? top : fell_at + NEAR;
+    return here > lowest && here < highest;
+}
+
 void tp_slow_come_back(void)
 {
-    if (!tp_slow_now.aside.heap) return;
-    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
-    uintptr_t frame = tp_slow_now.aside.frame, stack = tp_slow_now.aside.stack;
-    size_t bytes = tp_slow_now.aside.stack_bytes;
-    // A handler on a stack of its own is over when we stand on another one.
-    bool over =
-        bytes ? here - stack >= bytes : here > frame && here - frame <= SAME_STACK;
-    if (over) tp_pool_step_back();
+    if (tp_slow_now.aside.heap && is_left((uintptr_t)__builtin_frame_address(0)))
+        tp_pool_step_back();
 }
 
 /*

@@ -42,6 +42,7 @@ struct tp_slow_now {
         uintptr_t frame;                // of that handler
         uintptr_t stack;                // the alternate stack that it runs on,
         size_t stack_bytes;             // or 0
+        uintptr_t fell_at;              // stack address where the signal fell
     } aside;
 };
 extern TP_THREAD struct tp_slow_now tp_slow_now;

@@ -77,7 +77,8 @@ static void end(struct tp_heap *heap)
 static void on_destructor(void *data)
 {
     struct tp_heap *heap = data;
-    if (tp_heap_self == &tp_heap_aside) tp_slow_come_back();
+    // Whatever handler was under way: its thread comes back to none.
+    if (tp_heap_self == &tp_heap_aside) tp_pool_step_back();
     if (heap != tp_heap_self) return;
     int saved = errno;
     if (++heap->rounds >= LAST_ROUND || pthread_setspecific(thread.key, heap) != 0)

@@ -169,7 +169,7 @@ int tp_dump_main(int argc, char **argv, struct tp_error *error)
             "No file is overwritten: an existing name gets .1, .2, ...",
     };
     struct wishes wishes = { .input = NULL };
-    if (argp_parse(&argp, argc, argv, 0, NULL, &wishes) != 0) return TP_EXIT_TROUBLE;
+    if (!tp_arguments_parse(&argp, argc, argv, 0, &wishes)) return TP_EXIT_TROUBLE;
 
     struct stat status;
     bool folder = stat(wishes.input, &status) == 0 && S_ISDIR(status.st_mode);

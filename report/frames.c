@@ -134,25 +134,6 @@ bool tp_frames_is_plumbing(const char *function)
 
 /* ---- patterns ---------------------------------------------------------------------- */
 
-bool tp_patterns_add(struct tp_patterns *patterns, const char *option, const char *text,
-    struct tp_error *error)
-{
-    regex_t *grown =
-        realloc(patterns->list, (patterns->n + 1) * sizeof(patterns->list[0]));
-    if (!grown) return tp_error_set(error, "out of memory");
-    patterns->list = grown;
-    regex_t *fresh = &patterns->list[patterns->n];
-    int why = regcomp(fresh, text, REG_EXTENDED | REG_NOSUB);
-    if (why == 0) {
-        patterns->n++;
-        return true;
-    }
-    char words[128];
-    regerror(why, fresh, words, sizeof(words));
-    return tp_error_set(
-        error, "--%s: '%.200s' is no regular expression: %s", option, text, words);
-}
-
 static void patterns_fini(struct tp_patterns *patterns)
 {
     for (size_t i = 0; i < patterns->n; i++) regfree(&patterns->list[i]);

@@ -170,7 +170,7 @@ int tp_ls_main(int argc, char **argv, struct tp_error *error)
             "itself after 7 days, or beyond 256 MiB.",
     };
     struct wishes wishes = { .colour = "auto" };
-    if (argp_parse(&argp, argc, argv, 0, NULL, &wishes) != 0) return TP_EXIT_TROUBLE;
+    if (!tp_arguments_parse(&argp, argc, argv, 0, &wishes)) return TP_EXIT_TROUBLE;
     const struct tp_emitter *by_name =
         wishes.output ? tp_emitter_for_path(wishes.output) : NULL;
     if (!wishes.format_named && by_name)

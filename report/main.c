@@ -74,7 +74,9 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < N_COMMANDS; i++)
         if (strcmp(word, commands[i].name) == 0)
             return run_command(&commands[i], argc - 1, argv + 1);
-    fprintf(stderr,
-        "tidepool: there is no command '%.40s'; 'tidepool --help' lists them\n", word);
+    struct tp_error error;
+    tp_error_set(
+        &error, "there is no command '%.40s'; 'tidepool --help' lists them", word);
+    print_error(&error);
     return TP_EXIT_TROUBLE;
 }

@@ -217,7 +217,7 @@ int tp_report_main(int argc, char **argv, struct tp_error *error)
     struct wishes wishes = { .colour = "auto", .error = error };
     tp_view_init(&wishes.view);
     bool good =
-        argp_parse(&argp, argc, argv, 0, NULL, &wishes) == 0 && show(&wishes, error);
+        tp_arguments_parse(&argp, argc, argv, 0, &wishes) && show(&wishes, error);
     tp_view_fini(&wishes.view);
     return good ? TP_EXIT_DONE : TP_EXIT_TROUBLE;
 }

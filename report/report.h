@@ -30,6 +30,14 @@ struct tp_error {
 bool tp_error_set(struct tp_error *error, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+/*
+ * argp_parse(); when a word is wrong, one line on the standard error, and the program
+ * ends with argp_err_exit_status. False when a parser has set an error of its own.
+ */
+struct argp;
+bool tp_arguments_parse(
+    const struct argp *argp, int argc, char **argv, unsigned flags, void *input);
+
 /* The version of this tool, e.g. "0.1.0". */
 const char *tp_report_version(void);
 

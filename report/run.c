@@ -408,7 +408,7 @@ int tp_run_main(int argc, char **argv, struct tp_error *error)
     };
     struct wishes wishes = { .out = "tidepool.%e.%p.tide", .colour = "auto" };
     argp_err_exit_status = TP_EXIT_RUN_FAILED;
-    if (argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &wishes) != 0)
+    if (!tp_arguments_parse(&argp, argc, argv, ARGP_IN_ORDER, &wishes))
         return TP_EXIT_RUN_FAILED;
     return run(&wishes, error);
 }

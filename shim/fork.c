@@ -46,6 +46,7 @@ void tp_host_forked(void)
     tp_pool_forked();
     tp_dump_forked();
     tp_signals_forked();
+    tp_handlers_forked();
     tp_exit_forked();
 }
 

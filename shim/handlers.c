@@ -9,8 +9,9 @@
  *   signal falls on          what happens
  *   the program's own code   the handler is called at once, by a jump
  *   a slow path of ours      the signal waits until that is over, microseconds later:
- *                            everything is blocked in the interrupted context, and the
- *                            signal is queued again, as it was, when the path ends
+ *                            everything is blocked in the interrupted context, what
+ *                            the signal brought is kept, and the end of the path calls
+ *                            the handler in the kernel's place
  *   a fast path of ours      the handler runs with the shared heap in the place of the
  *                            thread's own
  *
@@ -18,10 +19,11 @@
  * at once with the shared heap. The program sees its own handlers wherever it asks.
  * Flags, mask, stack and context of a handler are those that it would have without us.
  *
- * Real-time signals of one number come in the order in which they were sent. One that
- * is queued again would come last, behind those that arrived meanwhile: therefore each
- * delivery up to and including the one queued again hands on what the one before it
- * had brought.
+ * What is kept is not sent again: the kernel would drop it where one of its number is on
+ * its way to the thread, or drop that one; it may drop what the signal brought when its
+ * queue is full; and to send SIGCONT takes back a SIGTSTP that waits, and the other way
+ * round. A program runs only with what is still kept blocked, as what the kernel keeps
+ * is, so none overtakes another of its number.
  *
  * Order of memory: one word a signal, released by who installs a handler; a handler
  * that is called acquires it.
@@ -43,10 +45,10 @@ extern int __sigaction(int number, const struct sigaction *new, struct sigaction
 extern sighandler_t ssignal(int number, sighandler_t handler);  // glibc: signal()
 
 enum {
-    SIGNALS = 65,       // 1 .. 64, of which the C library keeps two to itself
-    WAITING = 2,        // signals that a thread can keep: one, and one that comes then
-    MARK = 0x7469646c,  // si_errno of a signal that was queued again to keep order
-    INFO_BYTES = 48,    // of a siginfo that the kernel uses; the rest is zero
+    SIGNALS = 65,  // 1 .. 64, of which the C library keeps two to itself
+    WAITING = 2,   // signals that a thread can keep: one, and one that comes then
+    TP_AUTODISARM = 1u << 31,
+    INFO_BYTES = 48,  // of a siginfo that the kernel uses; the rest is zero
 };
 
 /* What the kernel knows as the handler of all signals that the program handles. */
@@ -58,14 +60,25 @@ static struct {
     _Atomic(uint64_t) plain;  // bit n: the program did not ask for SA_SIGINFO
 } handlers;
 
-/* Signals that wait, in the thread that they came to. */
+static const uint64_t ALL = UINT64_MAX;  // signals, as the kernel has its masks
+
+/* Signals that wait, in the thread that they came to: the oldest first, no gaps. */
 struct waiting {
-    int number;        // 0: none
-    bool in_turn;      // queued again: `info` is for the next of its number that comes
-    uint64_t blocked;  // for its sake, where it fell
+    int number;        // 0: none, here and behind
+    uint64_t blocked;  // for its sake, where it fell; 0: no more
     char info[INFO_BYTES];
 };
 static TP_THREAD struct waiting waiting[WAITING];
+
+/* A call of a handler in the kernel's place. */
+struct call {
+    struct sigaction action;
+    siginfo_t info;
+    ucontext_t context;  // where the program goes on
+    uint64_t mask;       // of it
+    _Atomic(bool) over;
+};
+static TP_THREAD const ucontext_t *made;  // the context of such a call that begins
 
 static uint64_t bit(int number)
 {
@@ -102,95 +115,163 @@ static bool is_fault(int number)
 static bool may_wait(int number, const siginfo_t *info)
 {
     if (number == SIGABRT || (is_fault(number) && info->si_code > 0)) return false;
-    if (tp_os_is_sandboxed()) return false;  // which may forbid to queue it again
+    if (tp_os_is_sandboxed()) return false;  // which may forbid to send any
     return !is_noted(&handlers.once, number);
 }
 
-/* The place of signal `number`, 0: a free one; NULL when there is none. */
-static struct waiting *find_waiting(int number, bool in_turn)
+/* What is kept changes only while nothing else can come. */
+static uint64_t set_mask(uint64_t mask)
 {
-    for (int i = 0; i < WAITING; i++)
-        if (waiting[i].number == number && waiting[i].in_turn == in_turn)
-            return &waiting[i];
-    return NULL;
+    uint64_t before = 0;
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, &before, sizeof(mask));
+    return before;
 }
 
-/* Blocks what can be blocked where the signal fell, and keeps the signal. */
-static bool wait(int number, const siginfo_t *info, ucontext_t *context)
+/* The kernel's part of a mask is its first word. */
+static uint64_t *word_of(sigset_t *mask)
 {
-    struct waiting *place = find_waiting(0, false);
-    if (!place) return false;
-    // The kernel's part of the mask is its first word.
-    uint64_t *mask = (uint64_t *)(void *)&context->uc_sigmask;
-    uint64_t before = *mask;
-    memcpy(place->info, info, INFO_BYTES);
-    place->number = number;
+    return (uint64_t *)(void *)mask;
+}
+
+/* Keeps the signal and blocks what can be blocked where it fell. Needs: all blocked. */
+static bool keep(int number, const siginfo_t *info, ucontext_t *context)
+{
+    struct waiting *place = waiting;
+    while (place < waiting + WAITING && place->number) place++;
+    if (place == waiting + WAITING) return false;
+    uint64_t *mask = word_of(&context->uc_sigmask), before = *mask;
     for (int n = 1; n < SIGNALS; n++)
         if (!is_fault(n) && n != SIGABRT) *mask |= bit(n);
-    place->blocked = *mask & ~before;
+    memcpy(place->info, info, INFO_BYTES);
+    place->number = number;
+    place->blocked = (*mask & ~before) | bit(number);
     tp_pool_defer();
     return true;
 }
 
-/* Queues the signal again; false when the system's queue is full. */
-static bool queue_again(struct waiting *place)
+static void remove_waiting(struct waiting *place)
 {
-    long pid = syscall(SYS_getpid), tid = syscall(SYS_gettid);
-    int number = place->number;
-    siginfo_t info = { 0 };
-    memcpy(&info, place->info, INFO_BYTES);
-    // Of a number below there is never more than one on its way: no order to keep.
-    place->in_turn = number >= SIGRTMIN;
-    if (place->in_turn)
-        info.si_errno = MARK;
-    else
-        place->number = 0;
-    return syscall(SYS_rt_tgsigqueueinfo, pid, tid, number, &info) == 0;
+    size_t behind = (size_t)(waiting + WAITING - place) - 1;
+    memmove(place, place + 1, behind * sizeof(*place));
+    waiting[WAITING - 1] = (struct waiting){ 0 };
 }
 
-/* Calls the handler as the kernel would have: there is no other way left. */
-static void call_instead(struct waiting *place, int number)
+bool tp_handlers_wait(int number, siginfo_t *info, void *context)
 {
-    siginfo_t info = { 0 };
-    ucontext_t context = { 0 };
-    struct sigaction action;
-    memcpy(&info, place->info, INFO_BYTES);
-    place->number = 0;
-    place->in_turn = false;
-    getcontext(&context);
-    if (__sigaction(number, NULL, &action) == 0 && is_function(&action))
-        action.sa_sigaction(number, &info, &context);
+    if (TP_LIKELY(!tp_pool_is_busy()) || !may_wait(number, info)) return false;
+    uint64_t before = set_mask(ALL);
+    bool kept = keep(number, info, context);
+    set_mask(before);
+    return kept;
+}
+
+/* ---- the handlers of signals that waited ---- */
+
+/* As the kernel does it; then the program goes on where the handler wants it to. */
+static _Noreturn void run(struct call *call, uint64_t mask)
+{
+    uint64_t *then = word_of(&call->context.uc_sigmask);
+    *then = call->mask;
+    made = &call->context;
+    set_mask(mask);
+    call->action.sa_sigaction(call->info.si_signo, &call->info, &call->context);
+    set_mask(ALL);
+    call->mask = *then;
+    *then = ALL;
+    atomic_store_explicit(&call->over, true, memory_order_relaxed);
+    setcontext(&call->context);
+    __builtin_trap();  // its context is none
+}
+
+/* makecontext() hands on numbers. */
+static void run_there(
+    unsigned call_high, unsigned call_low, unsigned high, unsigned low)
+{
+    uintptr_t call = (uintptr_t)call_high << 16 << 16 | call_low;
+    run((void *)call, (uint64_t)high << 32 | low);
+}
+
+static bool is_on_other_stack(const struct call *call, stack_t *out)
+{
+    unsigned other = SS_ONSTACK | SS_DISABLE;
+    return sigaltstack(NULL, out) == 0 && (call->action.sa_flags & SA_ONSTACK) &&
+        !((unsigned)out->ss_flags & other);
+}
+
+/* Calls the handler, with `mask` in force. Needs: all blocked; leaves it so. */
+static TP_COLD void call_handler(struct call *call, uint64_t mask)
+{
+    stack_t stack, none = { .ss_flags = SS_DISABLE };
+    bool other = is_on_other_stack(call, &stack);
+    getcontext(&call->context);
+    if (atomic_load_explicit(&call->over, memory_order_relaxed)) return;
+    call->context.uc_stack = stack;
+    if (!other) run(call, mask);
+
+    ucontext_t there;
+    uintptr_t address = (uintptr_t)call;
+    getcontext(&there);
+    there.uc_stack = stack;
+    there.uc_link = NULL;
+    makecontext(&there, (void (*)(void))run_there, 4, (unsigned)(address >> 16 >> 16),
+        (unsigned)address, (unsigned)(mask >> 32), (unsigned)mask);
+    bool disarm = (unsigned)stack.ss_flags & TP_AUTODISARM;
+    if (disarm) sigaltstack(&none, NULL);
+    swapcontext(&call->context, &there);
+    if (disarm) sigaltstack(&stack, NULL);
+}
+
+/* The first that is kept and not in `mask`; NULL: there is none. */
+static struct waiting *find_due(uint64_t mask)
+{
+    for (int i = 0; i < WAITING && waiting[i].number; i++)
+        if (!(mask & bit(waiting[i].number))) return &waiting[i];
+    return NULL;
+}
+
+/*
+ * Calls the handlers of what is kept and not in `mask`, which is the program's and may
+ * be changed by them. Needs: all blocked; leaves it so.
+ */
+static void call_due(uint64_t *mask)
+{
+    struct waiting *place;
+    while ((place = find_due(*mask))) {
+        struct call call = { .mask = *mask };
+        int number = place->number;
+        memcpy(&call.info, place->info, INFO_BYTES);
+        remove_waiting(place);
+        if (__sigaction(number, NULL, &call.action) != 0 || !is_function(&call.action))
+            continue;
+        uint64_t inner = *mask | *word_of(&call.action.sa_mask);
+        if (!(call.action.sa_flags & SA_NODEFER)) inner |= bit(number);
+        // What may fall on the handler falls on its first line, as the kernel has it.
+        call_due(&inner);
+        // The handler may leave by a longjmp: then the next end of a path sees to it.
+        if (waiting[0].number) tp_pool_defer();
+        call_handler(&call, inner);
+        *mask = call.mask;
+    }
 }
 
 void tp_host_signal_due(void)
 {
     int saved = errno;
-    uint64_t blocked = 0;
+    uint64_t mask = set_mask(ALL);
     for (int i = 0; i < WAITING; i++) {
-        struct waiting *place = &waiting[i];
-        if (!place->number || place->in_turn) continue;
-        int number = place->number;
-        blocked |= place->blocked;
-        if (!queue_again(place)) call_instead(place, number);
+        mask &= ~waiting[i].blocked;
+        waiting[i].blocked = 0;
     }
-    // They are blocked now, and come when this is undone.
-    syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, &blocked, NULL, sizeof(blocked));
+    call_due(&mask);
+    if (waiting[0].number) tp_pool_defer();
+    set_mask(mask);
     errno = saved;
 }
 
-/* Gives the signal the content of the one before it, while an order is to be kept. */
-static void take_turn(int number, siginfo_t *info)
+void tp_handlers_forked(void)
 {
-    struct waiting *place = find_waiting(number, true);
-    if (TP_LIKELY(!place)) return;
-    char brought[INFO_BYTES];
-    bool last = info->si_errno == MARK;
-    memcpy(brought, info, INFO_BYTES);
-    memcpy(info, place->info, INFO_BYTES);
-    memcpy(place->info, brought, INFO_BYTES);
-    if (!last) return;
-    place->in_turn = false;
-    place->number = 0;
+    // As what the kernel keeps: but for what has just come to the child itself.
+    while (waiting[0].number && !waiting[0].blocked) remove_waiting(&waiting[0]);
 }
 
 /* Where in the program the signal fell. */
@@ -206,6 +287,19 @@ static uintptr_t program_counter(const ucontext_t *context)
 #endif
 }
 
+/* How far the stack goes that the signal fell on. */
+static uintptr_t stack_pointer(const ucontext_t *context)
+{
+#if defined(__x86_64__)
+    return (uintptr_t)context->uc_mcontext.gregs[REG_RSP];
+#elif defined(__aarch64__)
+    return (uintptr_t)context->uc_mcontext.sp;
+#else
+    (void)context;
+    return (uintptr_t)__builtin_frame_address(0);
+#endif
+}
+
 /* True in the code of this library: the linker knows where it begins and ends. */
 static bool is_our_code(uintptr_t at)
 {
@@ -214,17 +308,12 @@ static bool is_our_code(uintptr_t at)
     return at - (uintptr_t)__ehdr_start < (uintptr_t)(etext - __ehdr_start);
 }
 
-bool tp_handlers_wait(int number, siginfo_t *info, void *context)
-{
-    take_turn(number, info);
-    return TP_UNLIKELY(tp_pool_is_busy()) && may_wait(number, info) &&
-        wait(number, info, context);
-}
-
 void tp_handlers_call(tp_handler handler, int number, siginfo_t *info, void *context)
 {
     ucontext_t *at = context;
-    if (TP_LIKELY(!tp_pool_is_busy() && !is_our_code(program_counter(at)))) {
+    bool fell_on_us = is_our_code(program_counter(at)) && at != made;
+    made = NULL;
+    if (TP_LIKELY(!tp_pool_is_busy() && !fell_on_us)) {
         handler(number, info, context);
         return;
     }
@@ -232,7 +321,7 @@ void tp_handlers_call(tp_handler handler, int number, siginfo_t *info, void *con
     uintptr_t here = (uintptr_t)__builtin_frame_address(0);
     size_t bytes = at->uc_stack.ss_size;
     if (here - (uintptr_t)at->uc_stack.ss_sp >= bytes) bytes = 0;
-    bool aside = tp_pool_step_aside(at->uc_stack.ss_sp, bytes);
+    bool aside = tp_pool_step_aside(at->uc_stack.ss_sp, bytes, stack_pointer(at));
     handler(number, info, context);
     if (aside) tp_pool_step_back();
 }

@@ -165,6 +165,9 @@ bool tp_handlers_wait(int number, siginfo_t *info, void *context);
 /* Calls a handler of the program's for a signal that does not wait. */
 void tp_handlers_call(tp_handler handler, int number, siginfo_t *info, void *context);
 
+/* In a forked child nothing waits that came to the parent. */
+void tp_handlers_forked(void);
+
 /* signals.c */
 void tp_signals_open(void);
 void tp_signals_forked(void);

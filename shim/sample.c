@@ -545,6 +545,9 @@ void tp_sample_forked(void)
     tp_poisson_forked();
     for (unsigned i = 0; i < SCRATCHES; i++)
         leave(atomic_load_explicit(&sample.shared[i], memory_order_relaxed));
+    // What threads kept that are not here is for those to come. Ours too, but in use.
+    for (uint32_t slot = tp_pool_is_busy() ? 0 : tp_pool_slots(); slot-- > 0;)
+        give_up_own(slot);
 }
 
 /* ---- ticks ---- */

@@ -12,6 +12,7 @@
 #include "tests/unit/tp_test.h"
 
 #include <fenv.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,6 +42,7 @@ static struct tp_stack_note note;
 static unsigned n_walks;
 static uintptr_t known_from;  // stacks are known from there, once one was learnt
 static bool no_memory, learnt;
+static unsigned n_made;  // memories that threads keep
 
 void tp_stack_open(enum tp_stack_way way)
 {
@@ -49,7 +51,7 @@ void tp_stack_open(enum tp_stack_way way)
 
 struct tp_stack_memory *tp_stack_memory_make(bool remember)
 {
-    (void)remember;
+    n_made += remember;
     return no_memory ? NULL : (struct tp_stack_memory *)(void *)&stack;
 }
 
@@ -372,6 +374,40 @@ static void without_memory_for_stacks_blocks_have_no_frame(void **state)
 }
 
 /* A place is a node; a message tells it frame by frame. */
+enum { GENERATIONS = 5, EACH = 7, THREADS = GENERATIONS * EACH };
+static pthread_barrier_t barrier;
+
+/* A thread that has a slot. */
+static void *be_there(void *unused)
+{
+    tp_pool_free(tp_pool_alloc(100));
+    pthread_barrier_wait(&barrier);
+    return unused;
+}
+
+static void a_forked_child_has_what_threads_kept_that_are_not_there(void **state)
+{
+    (void)state;
+    pthread_t thread[THREADS];
+    pthread_barrier_init(&barrier, NULL, THREADS);
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&thread[i], NULL, be_there, NULL), 0);
+    for (int i = 0; i < THREADS; i++) pthread_join(thread[i], NULL);
+    assert_true(tp_pool_slots() > THREADS);
+
+    set_exact();
+    tp_sample_forked();
+    n_made = 0;
+    for (uint32_t slot = 0; slot < THREADS; slot++) {
+        told.slot = slot + 1;  // a child's threads have slots of their own
+        counters.tid = 1000 + slot;
+        assert_int_not_equal(tp_host_taken(&told), 0);
+        if (slot % EACH == EACH - 1) tp_sample_forked();
+    }
+    // One was there already, of the test before.
+    assert_in_range(n_made, EACH - 1, EACH);
+}
+
 static void a_place_can_be_told(void **state)
 {
     (void)state;
@@ -439,6 +475,8 @@ int main(void)
         cmocka_unit_test_setup(every_block_is_at_its_site, set_defaults),
         cmocka_unit_test_setup(
             a_block_belongs_to_the_place_that_made_it_grow, set_defaults),
+        cmocka_unit_test_setup(
+            a_forked_child_has_what_threads_kept_that_are_not_there, set_defaults),
         cmocka_unit_test_setup(a_place_can_be_told, set_defaults),
         cmocka_unit_test_setup(tick_without_an_interval_dumps_nothing, set_defaults),
         cmocka_unit_test_setup(

@@ -7,9 +7,16 @@
 #include "pool/pool.h"
 #include "tests/unit/tp_test.h"
 
+extern void *__libc_stack_end;
+
 static struct tp_slow_now *now(void)
 {
     return &tp_slow_now;
+}
+
+static uintptr_t here(void)
+{
+    return (uintptr_t)__builtin_frame_address(0);
 }
 
 static uint64_t taken(uint32_t slot)
@@ -71,8 +78,9 @@ static void beside_the_heap_all_goes_to_the_shared_one(void **state)
     uint32_t own = tp_heap_self->index;
     assert_int_not_equal(own, 0);
     uint64_t mine = taken(own), shared = taken(0);
-    assert_true(tp_pool_step_aside(NULL, 0));
-    assert_false(tp_pool_step_aside(NULL, 0));  // a second signal changes nothing
+    assert_true(tp_pool_step_aside(NULL, 0, here()));
+    assert_false(
+        tp_pool_step_aside(NULL, 0, here()));  // a second signal changes nothing
     void *small = tp_pool_alloc(100), *large = tp_pool_alloc(300000);
     assert_non_null(small);
     assert_non_null(large);
@@ -90,7 +98,7 @@ static void blocks_change_hands_between_the_two(void **state)
 {
     (void)state;
     void *mine = tp_pool_alloc(64);
-    tp_pool_step_aside(NULL, 0);
+    tp_pool_step_aside(NULL, 0, here());
     void *theirs = tp_pool_alloc(64);
     tp_pool_free(mine);
     tp_pool_step_back();
@@ -107,7 +115,7 @@ static __attribute__((noinline)) void leave_aside(void)
 {
     char deep[4096];
     __asm__ volatile("" : : "r"(deep) : "memory");  // all of it is there
-    tp_pool_step_aside(NULL, 0);
+    tp_pool_step_aside(NULL, 0, here());
     __asm__ volatile("" : : "r"(deep) : "memory");
 }
 
@@ -121,16 +129,37 @@ static void a_handler_that_was_left_gives_the_heap_back(void **state)
     assert_ptr_equal(tp_heap_self, heap);
     assert_null(now()->aside.heap);
 
-    // On a stack of its own: left when we stand elsewhere, under way while on it.
+    // On a stack of its own: left when we stand where the signal fell.
     static char other[4096];
-    tp_pool_step_aside(other, sizeof(other));
+    tp_pool_step_aside(other, sizeof(other), here());
     tp_pool_free(tp_pool_alloc(100));
     assert_ptr_equal(tp_heap_self, heap);
-    volatile char here;
-    uintptr_t near = (uintptr_t)&here & ~(uintptr_t)0xffff;
-    tp_pool_step_aside((void *)(near - 0x20000), 0x40000);
+    uintptr_t near = here() & ~(uintptr_t)0xffff;
+    tp_pool_step_aside((void *)(near - 0x20000), 0x40000, (uintptr_t)other);
     tp_pool_free(tp_pool_alloc(100));
     assert_ptr_equal(tp_heap_self, &tp_heap_aside);
+    tp_pool_step_back();
+    assert_ptr_equal(tp_heap_self, heap);
+}
+
+/* The same question on a thread's stack, and on one beside it. */
+static void a_handler_that_went_to_a_coroutine_is_under_way(void **state)
+{
+    (void)state;
+    struct tp_heap *heap = tp_heap_self;
+    static char other[4096], coroutine[1 << 20];
+    tp_pool_step_aside(other, sizeof(other), (uintptr_t)coroutine);
+    tp_pool_free(tp_pool_alloc(100));
+    assert_ptr_equal(tp_heap_self, &tp_heap_aside);
+    tp_pool_step_back();
+
+    tp_pool_step_aside(NULL, 0, 0);
+    now()->aside.frame = here() - (1 << 20);  // of the stack below
+    now()->aside.fell_at = now()->aside.frame + 4096;
+    uintptr_t top = (uintptr_t)__libc_stack_end;
+    bool known = top - now()->aside.fell_at < (8u << 20);  // but this is one stack
+    tp_pool_free(tp_pool_alloc(100));
+    assert_ptr_equal(tp_heap_self, known ? heap : &tp_heap_aside);
     tp_pool_step_back();
     assert_ptr_equal(tp_heap_self, heap);
 }
@@ -143,6 +172,7 @@ int main(void)
         cmocka_unit_test(beside_the_heap_all_goes_to_the_shared_one),
         cmocka_unit_test(blocks_change_hands_between_the_two),
         cmocka_unit_test(a_handler_that_was_left_gives_the_heap_back),
+        cmocka_unit_test(a_handler_that_went_to_a_coroutine_is_under_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -192,6 +192,31 @@ static void focus_and_ignore_match_function_file_and_module(void **state)
     }
 }
 
+static void a_pattern_that_repeats_too_much_is_refused(void **state)
+{
+    (void)state;
+    static const char *const bad[] = { "((a{1,500}){1,500}){1,500}", "(a{100}){100}",
+        "((((((((((((a+)+)+)+)+)+)+)+)+)+)+)+)+", "x)(a{300}){300}", "([(]{300}){300}",
+        "(a{99,}){99}" };
+    static const char *const good[] = { "a{1,500}", "^(std::)?vector<[^>]{1,40}>$",
+        "(a|b)+c*", "[]{(]{3}", "x{", "a\\{3", "", "(ab){3}(cd){2,}" };
+    struct tp_view view;
+    struct tp_error error;
+    tp_view_init(&view);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        assert_false(tp_patterns_add(&view.focus, "focus", bad[i], &error));
+        assert_non_null(strstr(error.text, "repeats too much"));
+    }
+    static char many[5000];
+    memset(many, 'a', sizeof(many) - 1);
+    assert_false(tp_patterns_add(&view.focus, "focus", many, &error));
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+        if (!tp_patterns_add(&view.focus, "focus", good[i], &error) &&
+            strstr(error.text, "repeats too much"))
+            fail_msg("refused: %s", good[i]);
+    tp_view_fini(&view);
+}
+
 static void a_bad_pattern_is_an_error_of_one_line(void **state)
 {
     (void)state;
@@ -406,6 +431,7 @@ int main(void)
         cmocka_unit_test(the_lines_of_a_tree_sum_to_its_root),
         cmocka_unit_test(a_large_tree_keeps_its_sums),
         cmocka_unit_test(nodes_that_are_no_tree_are_survived),
+        cmocka_unit_test(a_pattern_that_repeats_too_much_is_refused),
     };
     return cmocka_run_group_tests_name("frames", tests, NULL, NULL);
 }
