@@ -32,6 +32,8 @@ Names in an expression:
   files     names in the out folder; work, out: those folders
   matches(account, said)   every total, class and call that the scene counted itself
   stacks(account)          {functions of the scene and its libraries, innermost first: allocations}
+  stacks(account, leaf)    the same, of stacks whose innermost function is `leaf`
+  tenants(account)         {library that was unloaded: how often it had been there}
   innermost(stacks)        {innermost function: allocations}
 
 --plain runs the cases without the library: only the scene's own checks count.
@@ -158,17 +160,23 @@ def threads_match(account, said, key, word):
     return True
 
 
-def stacks(account):
-    """Allocations by call stack, where the innermost frame is the scene's."""
+def stacks(account, leaf=None):
+    """Allocations by call stack, where the innermost frame is the scene's, or `leaf`."""
     found = collections.Counter()
     folder = os.path.realpath(os.environ["TIDEPOOL_SCENES"])
     for site in account.sites:
         own = [os.path.dirname(os.path.realpath(f.module)) == folder for f in site.stack]
         names = tuple(re.split(r"[.(]", frame.function)[0]
                       for frame, is_own in zip(site.stack, own) if is_own)
-        if own and own[0]:
+        if own and (site.stack[0].function == leaf if leaf else own[0]):
             found[names[:names.index("main") + 1] if "main" in names else names] += site.allocations
     return found
+
+
+def tenants(account):
+    """How often a library of the scenes' was there, where it is no more."""
+    return collections.Counter(os.path.basename(module.path) for module in account.modules
+                               if "tenant" in module.path and "unloaded_seconds" in module)
 
 
 def innermost(found):
@@ -239,7 +247,8 @@ def run_case(name, lines, plain):
             "said": said_of(done.stdout), "dumps": own, "files": os.listdir(place.out),
             "children": [r for r in every if r.process.pid != done.pid],
             "work": place.work, "out": place.out, "os": os, "matches": matches,
-            "totals_match": totals_match, "threads_match": threads_match, "stacks": stacks, "innermost": innermost, "stderr": done.stderr.decode(),
+            "totals_match": totals_match, "threads_match": threads_match, "stacks": stacks, "innermost": innermost,
+            "tenants": tenants, "stderr": done.stderr.decode(),
             "read": lambda *targets: [nodes(r) for r in tidepool.read(*targets)],
         }
         if own:
