@@ -32,7 +32,8 @@ Names in an expression:
   files     names in the out folder; work, out: those folders
   matches(account, said)   every total, class and call that the scene counted itself
   stacks(account)          {functions of the scene and its libraries, innermost first: allocations}
-  stacks(account, leaf)    the same, of stacks whose innermost function is `leaf`
+  stacks(account, leaf, figure='live_blocks')   the same, of stacks whose innermost function
+                           is `leaf`, and another figure
   tenants(account)         {library that was unloaded: how often it had been there}
   innermost(stacks)        {innermost function: allocations}
 
@@ -160,16 +161,16 @@ def threads_match(account, said, key, word):
     return True
 
 
-def stacks(account, leaf=None):
-    """Allocations by call stack, where the innermost frame is the scene's, or `leaf`."""
+def stacks(account, leaf=None, figure="allocations"):
+    """A figure by call stack, where the innermost frame is the scene's, or `leaf`."""
     found = collections.Counter()
     folder = os.path.realpath(os.environ["TIDEPOOL_SCENES"])
     for site in account.sites:
         own = [os.path.dirname(os.path.realpath(f.module)) == folder for f in site.stack]
         names = tuple(re.split(r"[.(]", frame.function)[0]
                       for frame, is_own in zip(site.stack, own) if is_own)
-        if own and (site.stack[0].function == leaf if leaf else own[0]):
-            found[names[:names.index("main") + 1] if "main" in names else names] += site.allocations
+        if own and site[figure] and (site.stack[0].function == leaf if leaf else own[0]):
+            found[names[:names.index("main") + 1] if "main" in names else names] += site[figure]
     return found
 
 
