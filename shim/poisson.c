@@ -265,7 +265,11 @@ static struct tp_weight weigh(
 struct tp_weight tp_poisson_weight(
     uint64_t interval, size_t bytes, size_t requested, bool large)
 {
-    if (interval <= 1) return tp_weight_one(bytes, requested, large);
+    if (interval <= 1) {
+        struct tp_weight certain = tp_weight_one(bytes, requested, large);
+        certain.samples = 1;  // taken as one, and on record as one
+        return certain;
+    }
     struct tp_floats held = tp_floats_hold();
     TP_KEEP(interval);
     TP_KEEP(bytes);

@@ -226,8 +226,8 @@ void tp_sample_write(uint32_t mark, const struct tp_sample_record *content);
 /* The sample is over: its record, as it was. False: `mark` is none of ours. */
 bool tp_sample_end(uint32_t mark, struct tp_sample_record *out);
 
-/* In a forked child. */
-void tp_samples_forked(void);
+/* In a forked child, which has sites below `sites`: samples of others are none. */
+void tp_samples_forked(uint32_t sites);
 
 /* ---- timeline.c ---- */
 

@@ -36,9 +36,10 @@ enum {
 };
 
 static struct {
-    uintptr_t top;   // of the main thread's stack
-    uintptr_t size;  // most that it may take
-    uintptr_t main;  // pthread_self() of the main thread; 0: not known
+    uintptr_t top;    // of the main thread's stack
+    uintptr_t begin;  // its first stack pointer, aligned as for a call
+    uintptr_t size;   // most that it may take
+    uintptr_t main;   // pthread_self() of the main thread; 0: not known
 } reach;
 
 void tp_reach_open(void)
@@ -47,7 +48,13 @@ void tp_reach_open(void)
     if (getrlimit(RLIMIT_STACK, &limit) != 0) limit.rlim_cur = 0;
     reach.size = limit.rlim_cur < STACK_MOST ? limit.rlim_cur : STACK_MOST;
     reach.top = tp_align_up((uintptr_t)__libc_stack_end + 1, tp_os_page());
+    reach.begin = (uintptr_t)__libc_stack_end & ~(uintptr_t)15;
     if (tp_os_tid() == (uint32_t)getpid()) reach.main = (uintptr_t)pthread_self();
+}
+
+bool tp_reach_begins(uintptr_t sp)
+{
+    return sp >= reach.begin && sp < reach.top;
 }
 
 bool tp_reach_can_read(uintptr_t at)

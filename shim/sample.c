@@ -540,7 +540,7 @@ void tp_host_say_place(const char *heading, uint32_t place)
 void tp_sample_forked(void)
 {
     tp_sites_forked();
-    tp_samples_forked();
+    tp_samples_forked(tp_table_count(&tp_sites));
     tp_modules_forked();
     tp_poisson_forked();
     for (unsigned i = 0; i < SCRATCHES; i++)

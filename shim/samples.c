@@ -62,7 +62,14 @@ bool tp_sample_end(uint32_t mark, struct tp_sample_record *out)
     return true;
 }
 
-void tp_samples_forked(void)
+void tp_samples_forked(uint32_t sites)
 {
     atomic_store_explicit(&samples.lock.word, 0, memory_order_relaxed);
+    // The parent's threads went on while its records were copied. What they began has
+    // no block here, and may have a site whose number is still to be given here.
+    uint32_t n = atomic_load_explicit(&tp_samples.n, memory_order_relaxed);
+    for (uint32_t i = tp_samples.first; i < n; i++) {
+        struct tp_sample_record *record = tp_table_at(&tp_samples, i);
+        if (record->state == 1 && record->site >= sites) record->state = 0;
+    }
 }

@@ -226,9 +226,10 @@ static TP_COLD enum tp_step follow_rare(struct walk *walk, uint64_t row)
     case TP_PACKED_SIGNAL:
         return leave_signal(walk);
     case TP_PACKED_GUESS:
-        return guess(walk);
     case TP_PACKED_NONE:
-        return TP_STEP_NO_RULE;
+        // The loader's own beginning is such code, and has no caller.
+        if (tp_reach_begins(walk->sp)) return TP_STEP_ENDS;
+        return tp_packed_kind(row) == TP_PACKED_GUESS ? guess(walk) : TP_STEP_NO_RULE;
     case TP_PACKED_COMPLEX:
         return cross(walk);
     default:

@@ -189,6 +189,9 @@ struct tp_reach_known {
 /* Before the first use, from the thread that runs main() if that can be. */
 void tp_reach_open(void);
 
+/* True where the main thread's stack pointer was first: no frame lies further out. */
+bool tp_reach_begins(uintptr_t sp);
+
 /* The window for the stack that `sp` points into. */
 void tp_reach_at(struct tp_reach *reach, struct tp_reach_known *known, uintptr_t sp);
 

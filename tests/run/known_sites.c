@@ -13,8 +13,6 @@
 
 #include <pthread.h>
 
-#define SITE __attribute__((noinline))
-
 enum { KEPT = 101, PEAK = 1009, LATER = 499, BRIEF = 2003, THREADS = 8 };
 
 static void *kept[KEPT], *high[PEAK], *later[LATER];
@@ -22,42 +20,42 @@ static void *kept[KEPT], *high[PEAK], *later[LATER];
 SITE static void *leak(void)
 {
     void *p = malloc(48);
-    __asm__ volatile("" : "+r"(p));
+    STAYS(p);
     return p;
 }
 
 SITE static void *at_peak(void)
 {
     void *p = malloc(1024);
-    __asm__ volatile("" : "+r"(p));
+    STAYS(p);
     return p;
 }
 
 SITE static void *after_peak(void)
 {
     void *p = malloc(512);
-    __asm__ volatile("" : "+r"(p));
+    STAYS(p);
     return p;
 }
 
 SITE static void *large(void)
 {
     void *p = malloc(1 << 20);
-    __asm__ volatile("" : "+r"(p));
+    STAYS(p);
     return p;
 }
 
 SITE static void brief(void)
 {
     void *p = calloc(1, 96);
-    __asm__ volatile("" : "+r"(p));
+    STAYS(p);
     free(p);
 }
 
 SITE static void *grow(void *p, size_t size)
 {
     p = realloc(p, size);
-    __asm__ volatile("" : "+r"(p));
+    STAYS(p);
     return p;
 }
 
@@ -65,7 +63,7 @@ SITE static void *grow(void *p, size_t size)
 SITE static void *deep(unsigned depth)
 {
     void *p = depth ? deep(depth - 1) : leak();
-    __asm__ volatile("" : "+r"(p));
+    STAYS(p);
     return p;
 }
 
@@ -90,14 +88,14 @@ static pthread_barrier_t barrier;
 SITE static void *in_thread(size_t size)
 {
     void *p = malloc(size);
-    __asm__ volatile("" : "+r"(p));
+    STAYS(p);
     return p;
 }
 
 SITE static void *in_thread_too(size_t size)
 {
     void *p = malloc(size);
-    __asm__ volatile("" : "+r"(p));
+    STAYS(p);
     return p;
 }
 

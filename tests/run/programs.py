@@ -227,9 +227,25 @@ def java():
         tidepool.check_all(place.dumps(), 2)
 
 
+def gtk():
+    """A program with windows, as it is and with a stack taken at every block."""
+    words = [program("gtk3-demo"), "--run=textview", "--autoquit"]
+    with tidepool.Screen() as screen:
+        for options in ("sample=1,depth=8", "sample=all,depth=8"):  # JSON of some MB
+            with tidepool.Place() as place:
+                done = tidepool.run(words, place.environment(options, **screen))
+                require((done.status, done.stdout) == (0, b""), f"{done.status}, {done.stderr}")
+                last = [r for r in tidepool.check_all(place.dumps())
+                        if r["process"]["pid"] == done.pid][-1]
+                tidepool.check_sites(last)
+                require(last["totals"]["allocations"] > 20000, "there was hardly a window")
+                require(last["sampling"]["stacks_failed"] * 200 <= last["sampling"]["samples"],
+                        f"stacks were lost: {last['sampling']}")
+
+
 TESTS = {"python3": python3, "perl": perl, "ruby": ruby, "node": node, "sqlite3": sqlite3,
          "gcc": lambda: compiler("gcc"), "clang": lambda: compiler("clang"), "git": git,
-         "xz": xz, "find": find, "bash": bash, "java": java}
+         "xz": xz, "find": find, "bash": bash, "java": java, "gtk": gtk}
 
 if __name__ == "__main__":
     tidepool.main(TESTS[sys.argv[1]])

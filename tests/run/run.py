@@ -20,6 +20,7 @@ comment at its top says what its account must be, in lines of these kinds:
   status: 0 | SIGABRT      how it ends (default 0); 77 is a skip, its stderr says why
   stderr: REGEX            what it writes there (default: nothing)
   plain: no                --plain cannot run this case
+  let: NAME = EXPRESSION   a name for the expressions of expect
   expect: EXPRESSION       a Python expression that must be true
 
 Names in an expression:
@@ -30,6 +31,11 @@ Names in an expression:
   live      the recording that `tidepool report PID` gives after its end
   files     names in the out folder; work, out: those folders
   matches(account, said)   every total, class and call that the scene counted itself
+  stacks(account)          {functions of the scene and its libraries, innermost first: allocations}
+  stacks(account, leaf, figure='live_blocks')   the same, of stacks whose innermost function
+                           is `leaf`, and another figure
+  tenants(account)         {library that was unloaded: how often it had been there}
+  innermost(stacks)        {innermost function: allocations}
 
 --plain runs the cases without the library: only the scene's own checks count.
 SCENE_OPTIONS in the environment is added to the options of every case.
@@ -37,6 +43,7 @@ SCENE_OPTIONS in the environment is added to the options of every case.
 
 import ast
 import builtins
+import collections
 import os
 import re
 import resource
@@ -49,7 +56,7 @@ from tidepool import Failure, require
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 KEYS = ("case", "program", "arg", "env", "options", "preload", "preload_after", "audit", "ignore", "limit",
-        "status", "stderr", "plain", "expect")
+        "status", "stderr", "plain", "let", "expect")
 
 
 class Node(dict):
@@ -154,6 +161,32 @@ def threads_match(account, said, key, word):
     return True
 
 
+def stacks(account, leaf=None, figure="allocations"):
+    """A figure by call stack, where the innermost frame is the scene's, or `leaf`."""
+    found = collections.Counter()
+    folder = os.path.realpath(os.environ["TIDEPOOL_SCENES"])
+    for site in account.sites:
+        own = [os.path.dirname(os.path.realpath(f.module)) == folder for f in site.stack]
+        names = tuple(re.split(r"[.(]", frame.function)[0]
+                      for frame, is_own in zip(site.stack, own) if is_own)
+        if own and site[figure] and (site.stack[0].function == leaf if leaf else own[0]):
+            found[names[:names.index("main") + 1] if "main" in names else names] += site[figure]
+    return found
+
+
+def tenants(account):
+    """How often a library of the scenes' was there, where it is no more."""
+    return collections.Counter(os.path.basename(module.path) for module in account.modules
+                               if "tenant" in module.path and "unloaded_seconds" in module)
+
+
+def innermost(found):
+    sums = collections.Counter()
+    for names, allocations in found.items():
+        sums[names[0]] += allocations
+    return sums
+
+
 def start(name, lines, place, plain):
     """Runs one case; returns (what it left, the values of its lines)."""
     def values(key):
@@ -199,12 +232,12 @@ def start(name, lines, place, plain):
         for pattern in values("stderr"):
             require(re.search(pattern, text), f"stderr lacks {pattern!r}: {text[-800:]}")
         require(values("stderr") or not text, f"stderr is not empty: {text[-800:]}")
-    return done, values("expect")
+    return done, values("let"), values("expect")
 
 
 def run_case(name, lines, plain):
     with tidepool.Place() as place:
-        done, expressions = start(name, lines, place, plain)
+        done, lets, expressions = start(name, lines, place, plain)
         if plain:
             return
         every = [nodes(r) for r in place.dumps()]
@@ -215,7 +248,8 @@ def run_case(name, lines, plain):
             "said": said_of(done.stdout), "dumps": own, "files": os.listdir(place.out),
             "children": [r for r in every if r.process.pid != done.pid],
             "work": place.work, "out": place.out, "os": os, "matches": matches,
-            "totals_match": totals_match, "threads_match": threads_match, "stderr": done.stderr.decode(),
+            "totals_match": totals_match, "threads_match": threads_match, "stacks": stacks, "innermost": innermost,
+            "tenants": tenants, "stderr": done.stderr.decode(),
             "read": lambda *targets: [nodes(r) for r in tidepool.read(*targets)],
         }
         if own:
@@ -228,6 +262,9 @@ def run_case(name, lines, plain):
         if any("live" in names_in(e) for e in expressions):
             names["live"] = nodes(tidepool.read_pid(place, done.pid))
             tidepool.check(names["live"])
+        for let in lets:
+            word, text = let.split(" = ", 1)
+            names[word] = eval(text, names)  # as those below
         for expression in expressions:
             explain(expression, names)
 

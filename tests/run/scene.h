@@ -70,6 +70,13 @@ static inline void must(bool holds, const char *text, int line)
     _exit(1);
 }
 
+/*
+ * A function that is a frame of its own, with a name: never a part of another one. One
+ * that ends with STAYS(what it returns) is not left by a jump either.
+ */
+#define SITE __attribute__((noinline))
+#define STAYS(value) __asm__ volatile("" : "+r"(value))
+
 /* A dump, now, by the signal; nothing when the scene runs without the library. */
 static inline void dump_now(void)
 {

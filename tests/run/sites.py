@@ -20,9 +20,6 @@ import tidepool
 from tidepool import require
 
 KEPT, PEAK, LATER, BRIEF, THREADS = 101, 1009, 499, 2003, 8
-FIGURES = {"allocations": "allocations", "allocated_bytes": "allocated_bytes",
-           "live_blocks": "live_blocks", "live_bytes": "live_bytes",
-           "peak_bytes": "peak_bytes"}
 OURS = {"leak", "at_peak", "after_peak", "large", "brief", "grow", "deep", "run_alone",
         "run_eight", "run_mixed", "in_thread", "in_thread_too", "be_one_of_eight", "main"}
 
@@ -32,17 +29,6 @@ def known_sites(place, options, *arguments):
     done = tidepool.run([program, *arguments], place.environment(options))
     require(done.status == 0, f"known_sites ended with {done.status}: {done.stderr.decode()}")
     return tidepool.check_all(place.dumps())
-
-
-def sums_hold(recording):
-    """Sites sum to the exact totals."""
-    for key, total in FIGURES.items():
-        said = sum(site[key] for site in recording["sites"])
-        truth = recording["totals"][total]
-        require(said == truth, f"sites sum to {said} {key}, the total is {truth}")
-        for site in recording["sites"]:
-            low, high = site[key + "_ci95"]
-            require(low <= site[key] <= high, f"{key} of a site is outside of its interval")
 
 
 def chain(site):
@@ -56,7 +42,7 @@ def by_leaf(recording):
     for site in recording["sites"]:
         names = chain(site)
         if names:
-            for key in list(FIGURES) + ["samples", "temporary_blocks"]:
+            for key in list(tidepool.FIGURES) + ["samples", "temporary_blocks"]:
                       found[names[0]][key] += site.get(key, 0)
     return found
 
@@ -71,7 +57,7 @@ def expect(found, name, **figures):
 def exact():
     with tidepool.Place() as place:
         recording = known_sites(place, "sample=all", "alone")[-1]
-        sums_hold(recording)
+        tidepool.check_sites(recording)
         require(recording["sampling"]["mode"] == "exact", "the mode is not exact")
         found = by_leaf(recording)
         left = sum(1 for i in range(LATER) if i % 7 == 0)
@@ -96,7 +82,7 @@ def exact():
 def eight():
     with tidepool.Place() as place:
         recording = known_sites(place, "sample=all", "eight")[-1]
-        sums_hold(recording)
+        tidepool.check_sites(recording)
         found = by_leaf(recording)
         for name, size in (("in_thread", 512), ("in_thread_too", 256)):
             truth = THREADS * PEAK * size
@@ -153,7 +139,7 @@ def heaptrack():
 def sampled():
     with tidepool.Place() as place:
         recording = known_sites(place, "sample=4k", "mixed", "200000")[-1]
-        sums_hold(recording)
+        tidepool.check_sites(recording)
         require(recording["sampling"]["mode"] == "sampled", "the mode is not sampled")
         require(recording["sampling"]["samples"] > 1000, "hardly any sample")
         truth = {"brief": 200000, "at_peak": 200000, "after_peak": 2000, "large": 200,
@@ -173,7 +159,7 @@ def dumps():
             require(done.status == 0, f"known_sites ended with {done.status}")
             recordings = tidepool.check_all(place.dumps(), at_least=3)
             for recording in recordings:
-                      sums_hold(recording)
+                      tidepool.check_sites(recording)
             print(f"{options}: sums hold in {len(recordings)} dumps")
 
 

@@ -4,9 +4,10 @@
 
 The library stack_oracle is preloaded; every so many calls of malloc it walks the stack
 both ways and compares frame by frame. Of all stacks 99.5 % must be equal, and what is
-remembered must be what is walked.
+remembered must be what is walked. stack_gtk is a program with a window.
 """
 
+import contextlib
 import glob
 import os
 import re
@@ -47,8 +48,9 @@ PROGRAMS = {
     "stack_perl": (lambda place: ["perl", "-e", "my %h; $h{$_ % 977} .= q(x) for 1 .. 20000;"], 13),
     "stack_node": (lambda place: ["node", "-e", "let a = []; for (let i = 0; i < 1e5; i++) "
                             "a.push({x: i}); JSON.stringify(a)"], 997),
+    "stack_gtk": (lambda place: [tidepool.program("gtk3-demo"), "--run=textview", "--autoquit"], 7),
     "stack_throws": (lambda place: [os.path.join(
-        tidepool.from_environment("TIDEPOOL_SCENES"), "stack_throws")], 997),
+        tidepool.from_environment("TIDEPOOL_SCENES"), "throws")], 997),
 }
 
 
@@ -61,12 +63,14 @@ def main():
     with tidepool.Place() as place:
         result = os.path.join(place.out, "result")
         env = dict(os.environ, LD_PRELOAD=oracle[0], STACK_RESULT=result,
-                   STACK_EVERY=str(every), PYTHONMALLOC="malloc")
-        try:
-            words = command(place)
-            subprocess.run(words, env=env, stdout=subprocess.DEVNULL, check=True, timeout=150)
-        except FileNotFoundError as missing:
-            tidepool.skip(f"{missing.filename} is not installed")
+                   STACK_EVERY=str(every), PYTHONMALLOC="malloc", SCENE_PLAIN="1")
+        with tidepool.Screen() if sys.argv[1] == "stack_gtk" else contextlib.nullcontext({}) as screen:
+            try:
+                words = command(place)
+                subprocess.run(words, env=env | screen, stdout=subprocess.DEVNULL, check=True,
+                               timeout=150)
+            except FileNotFoundError as missing:
+                tidepool.skip(f"{missing.filename} is not installed")
         text = open(result, encoding="utf-8").read()
     print(text)
     sums = [{k: int(v) for k, v in re.findall(r"(\w+) (\d+)", line)}

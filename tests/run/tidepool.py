@@ -24,6 +24,7 @@ import tempfile
 
 SKIP = 77
 SUMS = ("allocations", "frees", "requested_bytes", "allocated_bytes", "freed_bytes")
+FIGURES = ("allocations", "allocated_bytes", "live_blocks", "live_bytes", "peak_bytes")
 TAKING = ("malloc", "calloc", "realloc", "reallocarray", "aligned_alloc",
           "posix_memalign", "memalign", "valloc", "pvalloc")
 
@@ -109,6 +110,25 @@ class Place:
             recordings += read(*files[start:start + 64])
         return sorted(recordings,
                       key=lambda r: (r["process"]["pid"], r["dump"]["sequence"]))
+
+
+class Screen:
+    """A display of our own for programs with windows; the test is skipped without Xvfb."""
+
+    def __enter__(self):
+        ready, tell = os.pipe()
+        self.server = subprocess.Popen(
+            [program("Xvfb"), "-displayfd", str(tell), "-screen", "0", "1024x768x24", "-nolisten",
+             "tcp"], pass_fds=[tell], stderr=subprocess.DEVNULL)
+        os.close(tell)
+        with os.fdopen(ready) as said:
+            number = said.readline().strip()  # comes when clients may
+        require(number, "Xvfb did not start")
+        return {"DISPLAY": ":" + number, "NO_AT_BRIDGE": "1"}
+
+    def __exit__(self, *unused):
+        self.server.terminate()
+        self.server.wait()
 
 
 def read(*targets):
@@ -225,6 +245,17 @@ def check(recording):
                 f"{name}: class {size} was asked for more than it has")
     check_peak(totals, name)
     check_calls(recording, totals, calls, name)
+
+
+def check_sites(recording):
+    """Sites sum to the exact totals, and every figure lies in its interval."""
+    for key in FIGURES:
+        said = sum(site[key] for site in recording["sites"])
+        truth = recording["totals"][key]
+        require(said == truth, f"sites sum to {said} {key}, the total is {truth}")
+        for site in recording["sites"]:
+            low, high = site[key + "_ci95"]
+            require(low <= site[key] <= high, f"{key} of a site is outside of its interval")
 
 
 def check_peak(totals, name):

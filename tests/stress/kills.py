@@ -16,6 +16,7 @@ which is the same number each time: every kill says between which bounds it lies
 these must meet.
 """
 
+import collections
 import json
 import os
 import random
@@ -26,6 +27,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "run"))
+import raw  # noqa: E402 (the folder above is not a package)
 import tidepool  # noqa: E402 (the folder above is not a package)
 from tidepool import require  # noqa: E402
 
@@ -87,6 +89,48 @@ def command(*words):
     return done.stdout
 
 
+def check_sites(recording, path):
+    """What the file itself has of sites, within one operation of every thread.
+
+    A forked child copies its parent's figures while the parent's threads go on, one
+    after another: there only what refers to something is looked at.
+    Exact: of each size class the sites have as many blocks taken, and freed, as were
+    counted. Sampled: they have every sample, and those not yet freed are on record,
+    each with its weight. What the report makes of it sums to the totals.
+    """
+    file, totals = raw.read(path), recording["totals"]
+    tidepool.check_sites(recording)
+    require(file.dropped == 0, f"{file.dropped} samples were dropped")
+    slack = float("inf") if recording["process"]["forked"] else len(recording["threads"])
+    said = f"{recording['process']['pid']}, {recording['sampling']['mode']}, {len(recording['threads'])} threads"
+    if recording["sampling"]["mode"] == "exact":
+        for side, key in (("taken", "allocations"), ("freed", "frees")):
+            counted = collections.Counter()
+            for site in file.sites:
+                counted[site.size_class] += getattr(site, side).blocks
+            away = [abs(row[key] - counted[i] / raw.ONE) for i, row in
+                    enumerate(recording["size_classes"])]
+            away.append(abs(recording["large"][key] - counted[raw.LARGE] / raw.ONE))
+            require(sum(away) <= slack, f"{said}: sites miss {sum(away)} {key} of {totals[key]}")
+        return
+    taken = sum(site.taken.samples for site in file.sites)
+    require(abs(file.samples - taken) <= slack,
+            f"{said}: sites have {taken} of {file.samples} samples")
+    live = collections.defaultdict(list)
+    for sample in file.live:
+        live[sample.site].append(sample)
+    away = other = 0
+    for site in file.sites:
+        there = live.pop(site.index, [])
+        lacks = abs(site.taken.samples - site.freed.samples - len(there))
+        weights = sum(map(raw.weight, there))
+        away += lacks
+        other += abs(site.taken.blocks - site.freed.blocks - weights) > len(there) + 1
+    require(not live, f"{said}: samples of sites that are not there: {live}")
+    require(away <= slack, f"{said}: {away} of {len(file.live)} live samples are beside their sites")
+    require(other <= slack, f"{said}: {other} sites have other weights than their live samples")
+
+
 def has_ended(pid):
     """No such process any more, or a zombie without further threads."""
     try:
@@ -122,7 +166,8 @@ def read_left(place):
     require(sorted(r["process"]["pid"] for r in found) ==
             sorted(int(name.split(".")[1]) for name in names),
             "a file is not the account of the process in its name")
-    return {recording["process"]["pid"]: recording for recording in found}
+    of_pid = {int(os.path.basename(path).split(".")[1]): path for path in paths}
+    return {r["process"]["pid"]: (r, of_pid[r["process"]["pid"]]) for r in found}
 
 
 def one(place, wait, options, books):
@@ -131,9 +176,11 @@ def one(place, wait, options, books):
     left = read_left(place)
     require(pid in left, "the killed process left no account")
     require(children <= set(left), f"no account of children {children - set(left)}")
-    for recording in left.values():
+    for recording, path in left.values():
         require(recording["dump"]["reason"] == "killed", "not told as killed")
         tidepool.check(recording)
+        check_sites(recording, path)
+    left = {each: recording for each, (recording, path) in left.items()}
     books.compare(f"{place.work}/book", left[pid]["totals"])
     require(left[pid]["totals"]["allocations"] > 0 and len(left[pid]["threads"]) >= 9,
             "threads are missing from the account")

@@ -172,7 +172,7 @@ static void a_block_that_is_certain_is_a_sample_like_others(void **state)
         assert_int_equal(weight.blocks, TP_FORMAT_ONE);
         assert_true(weight.block_variance == 0);
     }
-    assert_int_equal(tp_poisson_weight(1, 48, 43, false).samples, 0);
+    assert_int_equal(tp_poisson_weight(1, 48, 43, false).samples, 1);
 }
 
 /* ---- the interval ---- */
@@ -264,7 +264,11 @@ static void weight_of_exact_mode_is_one(void **state)
     assert_int_equal(one.requested, 4001);
     assert_int_equal(one.bytes, 4096);
     assert_true(one.block_variance == 0 && one.byte_variance == 0);
+    assert_int_equal(one.samples, 0);
+    // Every block, one by one: that is a sample each, if a certain one.
     struct tp_weight same = tp_poisson_weight(1, 4096, 4001, true);
+    assert_int_equal(same.samples, 1);
+    same.samples = 0;
     assert_memory_equal(&one, &same, sizeof(one));
     assert_int_equal(tp_weight_one(48, 43, false).bytes, 0);
 }

@@ -133,6 +133,17 @@ static void threads_never_share_a_record(void **state)
     assert_int_equal(mistakes, 0);
 }
 
+static void a_forked_child_keeps_samples_of_its_sites_only(void **state)
+{
+    (void)state;
+    struct tp_sample_record here = content(7), away = content(8), read;
+    uint32_t stays = tp_sample_begin(&here), goes = tp_sample_begin(&away);
+    tp_samples_forked(8);
+    assert_true(tp_sample_read(stays, &read));
+    assert_false(tp_sample_read(goes, &read));
+    assert_true(tp_sample_end(stays, &read));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -141,6 +152,7 @@ int main(void)
         cmocka_unit_test(records_are_used_again),
         cmocka_unit_test(a_full_table_gives_none),
         cmocka_unit_test(threads_never_share_a_record),
+        cmocka_unit_test(a_forked_child_keeps_samples_of_its_sites_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
