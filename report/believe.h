@@ -30,6 +30,19 @@ struct tp_tally {  // of one site
     bool grew;              // large blocks live here that were taken elsewhere
 };
 
+/*
+ * What the counters know of each class and therefore is not left to chance: the variance
+ * of its sum of weights brought to the counted one, and of how many samples it is.
+ */
+struct tp_known {
+    double variance[TP_FORMAT_CLASSES];
+    double samples[TP_FORMAT_CLASSES];
+    double share[TP_FORMAT_CLASSES];  // of all sites, that a figure counts
+    double group_total[TP_FORMAT_CLASSES];
+    double group_variance[TP_FORMAT_CLASSES];
+    double group_noise[TP_FORMAT_CLASSES];  // of shares in its classes
+};
+
 struct tp_build {
     const struct tp_profile *profile;
     const struct tp_dump *dump;
@@ -46,7 +59,9 @@ struct tp_build {
     int64_t total[TP_FORMAT_CLASSES][COUNTED];
     struct tp_whole whole[TP_FORMAT_CLASSES][COUNTED];  // of the sums of weights
     uint32_t group_of[2][TP_FORMAT_POOL_CLASSES];       // taken, live: see believe.c
-    // For believe.c, of one figure and one a group of classes:
+    // For believe.c, of one figure:
+    struct tp_known known;
+    // and one a group of classes:
     struct tp_blend *whole_blends;  // of all sites; the last one of large blocks
     struct tp_blend *own_blends;    // of one site
     struct tp_halves *halves;

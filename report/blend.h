@@ -20,6 +20,8 @@
 enum { TP_BLEND_STEPS = 64 };  // octaves of the weight in the unit of a figure
 
 struct tp_blend {
+    int begin;  // steps outside of begin .. end - 1 are empty
+    int end;
     double samples[TP_BLEND_STEPS];
     double sum[TP_BLEND_STEPS];       // of weights
     double variance[TP_BLEND_STEPS];  // of those sums
@@ -47,16 +49,31 @@ void tp_blend_add_bytes(
 double tp_blend_count(
     const struct tp_sums *sums, const struct tp_sums *like, double lightest);
 
-/* Samples that a part and the rest might have had besides, in each step. */
+/* What part of the sums, or of their variance, is `own`. */
+double tp_blend_share(const struct tp_blend *own, const struct tp_blend *whole);
+double tp_blend_part_of_variance(
+    const struct tp_blend *own, const struct tp_blend *whole);
+
+/*
+ * What a part and the rest might have besides, in each step: half a sample, and as many
+ * as were to be expected there but not met, which make the figure uncertain and do not
+ * move it. The factors say how lopsided the chance is, 1 where all weigh alike.
+ */
 struct tp_halves {
     double own[TP_BLEND_STEPS];
     double rest[TP_BLEND_STEPS];
+    double own_missed[TP_BLEND_STEPS];
+    double rest_missed[TP_BLEND_STEPS];
+    double own_skew;
+    double rest_skew;
+    double own_grain;  // the mean of the weights without one block
+    double rest_grain;
 };
 
 /*
  * Fills the halves of `n` groups, of which a site has `own` and all sites have `whole`:
- * about half a sample of each weight that the site was likely to meet. Few are heavier than
- * `heaviest` (without one block, in the unit of the figure; INFINITY: no limit).
+ * half a sample among all of them. Few are heavier than `heaviest` (without one block,
+ * in the unit of the figure; INFINITY: no limit).
  */
 void tp_blend_halves(struct tp_halves *halves, const struct tp_blend *own,
     const struct tp_blend *whole, size_t n, double heaviest);

@@ -221,11 +221,13 @@ struct tp_estimate tp_estimate_of(
 {
     struct tp_estimate estimate = { value, value, value };
     if (!(belief->variance > 0)) return estimate;
-    double low = fmax(tp_belief_quantile(belief, 0.025), fmax(least, 0));
-    double high = fmin(tp_belief_quantile(belief, 0.975), most);
+    double low = fmax(tp_belief_end(belief, false), fmax(least, 0));
+    double high = fmin(tp_belief_end(belief, true), most);
     // Written so that what is not a number changes nothing.
-    if (low < (double)value) estimate.low = (int64_t)floor(low);
+    if (low < (double)value)
+        estimate.low = (int64_t)fmin(floor(low + 0.5), (double)value);
     if (high > (double)value)
-        estimate.high = high < 9e18 ? (int64_t)ceil(high) : INT64_MAX;
+        estimate.high =
+            high < 9e18 ? (int64_t)fmax(floor(high + 0.5), (double)value) : INT64_MAX;
     return estimate;
 }

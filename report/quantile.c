@@ -13,11 +13,13 @@
 
 #include <float.h>
 #include <math.h>
+#include <pthread.h>
 
 enum {
     TERMS = 400,       // of the series and the fraction, many more than are needed
     STEPS = 200,       // of the search: halving alone would do
     SHAPE_MANY = 400,  // from here on the closed formula is good to 1e-5
+    GRID = 1024,       // steps of the table
 };
 
 static const double NORMAL = 1.9599639845400545;  // 97.5 % of a normal one
@@ -111,4 +113,41 @@ double tp_belief_quantile(const struct tp_belief *belief, double p)
     double scale = tail / (2 * belief->variance);  // negative: the tail is below
     double x = tp_gamma_quantile(shape, scale > 0 ? p : 1 - p);
     return belief->mean + scale * (x - shape);
+}
+
+/* ---- the ends of intervals ------------------------------------------------------------ */
+
+/*
+ * The two quantiles of the distribution with mean 0, variance 1 and a skewness of
+ * 2 t / (1 - t), for t = 0, 1 / GRID ... : a million sites want ten million of them.
+ */
+static struct {
+    pthread_once_t once;
+    double ends[2][GRID];
+} table = { .once = PTHREAD_ONCE_INIT };
+
+static void fill_table(void)
+{
+    for (int i = 0; i < GRID; i++) {
+        double t = (double)i / GRID, skew = 2 * t / (1 - t);
+        struct tp_belief belief = { 0, 1, skew };
+        table.ends[0][i] = tp_belief_quantile(&belief, 0.025);
+        table.ends[1][i] = tp_belief_quantile(&belief, 0.975);
+    }
+}
+
+double tp_belief_end(const struct tp_belief *belief, bool upper)
+{
+    double deviation = sqrt(belief->variance);
+    double skew = fabs(belief->third) / (deviation * deviation * deviation);
+    double at = skew / (skew + 2) * GRID;
+    bool listed = at < GRID - 1;  // false of what is not a number, too
+    if (!(deviation > 0) || !listed)
+        return tp_belief_quantile(belief, upper ? 0.975 : 0.025);
+    pthread_once(&table.once, fill_table);
+    bool mirrored = belief->third < 0;
+    const double *ends = table.ends[upper != mirrored];
+    int i = (int)at;
+    double end = ends[i] + (at - i) * (ends[i + 1] - ends[i]);
+    return belief->mean + (mirrored ? -end : end) * deviation;
 }

@@ -140,6 +140,9 @@ double tp_gamma_quantile(double shape, double p);
 /* The same of a distribution with these cumulants (Pearson's type III). */
 double tp_belief_quantile(const struct tp_belief *belief, double p);
 
+/* Its quantiles 0.025 and 0.975, to 1e-4 of a deviation, from a table. */
+double tp_belief_end(const struct tp_belief *belief, bool upper);
+
 /* ---- sites.c: figures of sites ------------------------------------------------------ */
 
 enum tp_site_kind {

@@ -30,6 +30,7 @@ static struct {
         uint64_t interval;
     } blocks[MOST_BLOCKS / 2];  // of the first half
     size_t n_blocks;
+    size_t turn;  // threads take turns
     uint64_t seed;
     uint64_t now;
     int64_t live;
@@ -128,6 +129,13 @@ static void die(
     sim.sampled_live -= (double)weight->blocks / TP_FORMAT_ONE * (double)bytes;
 }
 
+static size_t thread_of(const struct mixture *mixture)
+{
+    if (mixture->threads <= 1) return 0;
+    if (mixture->equal_seeds) return sim.turn++ % mixture->threads;
+    return test_below(&sim.seed, mixture->threads);
+}
+
 /* A block that was not sampled has row 0. */
 static uint32_t take(const struct mixture *mixture, size_t site, uint64_t requested,
     struct tp_weight *out_weight, double *out_p)
@@ -139,7 +147,7 @@ static uint32_t take(const struct mixture *mixture, size_t site, uint64_t reques
     if (class == TP_FORMAT_LARGE) sim.run.slot.large_allocated_bytes += bytes;
     sim.live += (int64_t)bytes;
 
-    size_t thread = mixture->threads > 1 ? test_below(&sim.seed, mixture->threads) : 0;
+    size_t thread = thread_of(mixture);
     struct tp_sampler *sampler = &sim.samplers[thread];
     uint64_t interval = sampler->interval;
     *out_p = mixture->exact ? 1 : -expm1(-(double)bytes / (double)interval);
@@ -240,12 +248,15 @@ static void begin(const struct mixture *mixture, uint64_t seed)
     memset(&sim.run, 0, sizeof(sim.run));
     memset(sim.samplers, 0, sizeof(sim.samplers));
     sim.seed = seed;
-    sim.n_held = sim.n_blocks = 0;
+    sim.n_held = sim.n_blocks = sim.turn = 0;
     sim.live = 0;
     sim.sampled_live = 0;
     sim.now = 1;
+    uint64_t seed_of_first = 0;
     for (size_t t = 0; t < MIXTURE_THREADS; t++) {
-        sim.samplers[t].generator = test_random(&sim.seed) | 1;
+        bool equal = mixture->equal_seeds && t > 0;
+        sim.samplers[t].generator = equal ? seed_of_first : test_random(&sim.seed) | 1;
+        if (t == 0) seed_of_first = sim.samplers[0].generator;
         tp_poisson_arm(&sim.samplers[t], mixture->interval);
     }
     for (unsigned c = 0; c < TP_FORMAT_POOL_CLASSES; c++)

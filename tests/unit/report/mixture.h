@@ -39,6 +39,7 @@ struct mixture {
     uint64_t interval;
     bool adapt;        // the interval, to a clock that runs slow and fast by turns
     uint32_t threads;  // 0: one
+    bool equal_seeds;  // of all threads, which then take turns: a fault, for control
     bool exact;
     size_t n_sites;
     struct mixture_site sites[12];
@@ -76,5 +77,17 @@ struct mixture_run {
 
 /* Runs the program once. Static memory; the next run takes its place. */
 struct mixture_run *mixture_run(const struct mixture *mixture, uint64_t seed);
+
+/* ---- mixtures.c ---- */
+
+/* The programs that intervals are judged by; the last has no name. */
+extern const struct mixture mixtures[];
+
+/* How many of the intervals of a figure shall cover the truth, as a share. */
+struct mixture_cover {
+    double least;
+    double most;
+};
+struct mixture_cover mixture_cover(const char *mixture, int figure);
 
 #endif

@@ -128,6 +128,26 @@ static void share_of_few_samples_is_that_of_a_beta(void **state)
     assert_in_range(figure.high, 590, 625);
 }
 
+/* The total tells how many samples there should have been; the shares are of those found. */
+static void difference_to_the_total_does_not_make_shares_certain(void **state)
+{
+    (void)state;
+    struct tp_blend own = { 0 }, whole = { 0 };
+    struct tp_sums mine = samples_of(3, 1e7), all = samples_of(10, 1e7);
+    tp_blend_add(&own, &mine, 1e7, 1);
+    tp_blend_add(&whole, &all, 1e7, 1);
+    struct tp_halves halves;
+    tp_blend_halves(&halves, &own, &whole, 1, INFINITY);
+    // Twice as much as was found, and as much: the same shares.
+    for (int times = 1; times <= 2; times++) {
+        double total = times * 1.1e8, value = 0.3 * total;
+        struct tp_belief belief = tp_blend_believe(
+            &own, &whole, &halves, total, value, TP_CALIBRATE_DIFFERENCE);
+        double share = belief.variance / (total * total);
+        assert_true(near(share, 3.5 * 7.5 / (121 * 12), 1e-6));
+    }
+}
+
 /* Who was met while weights were light only may have had a heavy sample, as the others. */
 static void site_without_heavy_samples_is_no_more_certain_than_others(void **state)
 {
@@ -210,6 +230,7 @@ int main(void)
         cmocka_unit_test(chance_too_small_for_the_weights_is_kept),
         cmocka_unit_test(number_of_samples_follows_from_those_like_them),
         cmocka_unit_test(share_of_few_samples_is_that_of_a_beta),
+        cmocka_unit_test(difference_to_the_total_does_not_make_shares_certain),
         cmocka_unit_test(site_without_heavy_samples_is_no_more_certain_than_others),
         cmocka_unit_test(rare_heavy_samples_do_not_matter),
         cmocka_unit_test(what_was_not_left_to_chance_is_certain),

@@ -75,6 +75,22 @@ static int64_t sum_of(const struct tp_part *parts, size_t n)
     return sum;
 }
 
+/* From no skewness to one beyond the table, on both sides. */
+static void ends_from_the_table_are_quantiles(void **state)
+{
+    (void)state;
+    static const double skews[] = { 0, 1e-6, 0.01, 0.3, 1, 2, 3.3, 10, 100, 1e4, 1e9 };
+    for (size_t i = 0; i < 2 * sizeof(skews) / sizeof(skews[0]); i++) {
+        double skew = i % 2 ? skews[i / 2] : -skews[i / 2];
+        const struct tp_belief belief = { 1000, 400, skew * 8000 };
+        for (int upper = 0; upper < 2; upper++) {
+            double wanted = tp_belief_quantile(&belief, upper ? 0.975 : 0.025);
+            double end = tp_belief_end(&belief, upper);
+            assert_true(fabs(end - wanted) <= 1e-4 * 20);
+        }
+    }
+}
+
 static void shares_are_scaled_to_the_total(void **state)
 {
     (void)state;
@@ -196,6 +212,7 @@ int main(void)
         cmocka_unit_test(quantiles_rise_with_the_share),
         cmocka_unit_test(belief_without_skew_is_normal),
         cmocka_unit_test(tail_below_is_the_mirror_of_one_above),
+        cmocka_unit_test(ends_from_the_table_are_quantiles),
         cmocka_unit_test(shares_are_scaled_to_the_total),
         cmocka_unit_test(largest_remainders_are_rounded_up),
         cmocka_unit_test(who_is_certain_does_not_move),
