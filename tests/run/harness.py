@@ -100,8 +100,8 @@ def check_heads():
     """Every scene says what it expects, in lines that can be read."""
     helpers = {"early", "hungry", "fastpath", "fault", "kin", "leader_gone", "storm_churn",
                "witness_work", "plug", "opener", "other_malloc", "wrapper", "auditor",
-               "many_tls", "stack_throws", "stack_oracle",
-               "known_sites"}
+               "many_tls", "stack_oracle", "known_sites",
+               "lazy_plug", "tenant"}
     for path in glob.glob(os.path.join(run.HERE, "*.c*")):
         name = os.path.basename(path).rsplit(".", 1)[0]
         if name in helpers:

@@ -10,7 +10,7 @@
  * let: first = {('warm_up', 'main'): 1}
  * let: paths = {('fail',) + ('down',) * (1 + n) + ('throw_all', 'main'): 250000
  *         for n in range(4)} | first
- * let: ways = {('fail',) + ('down',) * (1 + n) + ('throw_all', 'in_thread'): 8 * 2500
+ * let: ways = {('fail',) + ('down',) * (1 + n) + ('throw_all', 'in_thread'): 8 * 500
  *         for n in range(4)} | first
  * let: thrown = '__cxa_allocate_exception'
  * case: exact
@@ -56,7 +56,7 @@
 
 #define SITE __attribute__((noinline))
 
-enum { THROWS = 1000000, THROWS_OF_THREAD = 10000, THREADS = 8 };
+enum { THROWS = 1000000, THROWS_OF_THREAD = 2000, THREADS = 8 };
 
 static std::atomic<unsigned long> news, deletes;
 static std::atomic<bool> over;
