@@ -391,6 +391,23 @@ bool tp_pool_walked(const struct tp_walk *walk)
         walk->folded;
 }
 
+bool tp_pool_sums(struct tp_sums *out)
+{
+    struct tp_walk walk = tp_pool_walk();
+    const struct tp_counters *counters;
+    *out = (struct tp_sums){ 0 };
+    while ((counters = tp_pool_next(&walk))) {
+        struct tp_sums sums = tp_counters_sums(counters);
+        out->allocations += sums.allocations;
+        out->frees += sums.frees;
+        out->requested_bytes += sums.requested_bytes;
+        out->allocated_bytes += sums.allocated_bytes;
+        out->freed_bytes += sums.freed_bytes;
+        out->remote_frees += sums.remote_frees;
+    }
+    return tp_pool_walked(&walk);
+}
+
 bool tp_pool_is_gone(uint32_t bay)
 {
     return tp_park_gone(bay) == UINT32_MAX;

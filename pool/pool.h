@@ -93,6 +93,9 @@ struct tp_walk tp_pool_walk(void);
 const struct tp_counters *tp_pool_next(struct tp_walk *walk);  // NULL: no more
 bool tp_pool_walked(const struct tp_walk *walk);
 
+/* The sums of all threads; false when they are to be taken again. Context: anywhere. */
+bool tp_pool_sums(struct tp_sums *out);
+
 /* True when no slot of `bay` has pages: nobody counts there. */
 bool tp_pool_is_gone(uint32_t bay);
 

@@ -69,7 +69,7 @@ TP_EXPORT _Noreturn void _Exit(int status)
 /* True when there is an account to close: not in a child that forked just to exec. */
 static bool begin_exec(void)
 {
-    if (tp_os_is_sandboxed() || !is_us() || tp_boot.secure || tp_live_is_fresh_fork())
+    if (tp_os_is_sandboxed() || !is_us() || tp_boot.secure || tp_live_stage.fresh_fork)
         return false;
     tp_dump_forget();
     if (tp_options.exit) tp_dump_write(TP_REASON_EXIT);

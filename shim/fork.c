@@ -50,6 +50,19 @@ void tp_host_forked(void)
     tp_exit_forked();
 }
 
+/* Ours come last before a fork and first after it: nobody allocates in between. */
+static void before(void)
+{
+    tp_pool_before_fork();
+    tp_snapshot_take();
+}
+
+static void after(void)
+{
+    tp_snapshot_end(false);
+    tp_pool_after_fork();
+}
+
 static void find(void)
 {
     forks.real = (pid_t(*)(void))dlsym(RTLD_NEXT, "_Fork");
@@ -63,8 +76,12 @@ pid_t _Fork(void)
         errno = ENOSYS;
         return -1;
     }
+    if (tp_pool_slots()) tp_snapshot_take();
     pid_t pid = forks.real();
-    if (pid == 0) tp_host_forked();
+    if (pid == 0)
+        tp_host_forked();
+    else
+        tp_snapshot_end(false);
     return pid;
 }
 
@@ -73,7 +90,7 @@ int pthread_create(
     pthread_t *out, const pthread_attr_t *how, void *(*run)(void *), void *argument)
 {
     if (TP_UNLIKELY(!forks.create)) find();
-    if (TP_UNLIKELY(tp_live_is_due())) tp_live_settle();
+    if (TP_UNLIKELY(tp_live_stage.due)) tp_live_settle();
     return forks.create ? forks.create(out, how, run, argument) : EAGAIN;
 }
 
@@ -86,7 +103,7 @@ int __register_atfork(
     if (!real) return ENOSYS;
     if (!atomic_exchange_explicit(&forks.registered, true, memory_order_relaxed) &&
         !tp_boot.secure)
-        real(tp_pool_before_fork, tp_pool_after_fork, tp_host_forked, NULL);
+        real(before, after, tp_host_forked, NULL);
     return prepare || parent || child ? real(prepare, parent, child, library) : 0;
 }
 

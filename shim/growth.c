@@ -132,7 +132,7 @@ bool tp_growth_part(void *at, size_t bytes, size_t keep)
     for (int i = 0; i < PART_TRIES; i++) {
         char *copy = tp_os_map(bytes);
         if (!copy) continue;
-        memcpy(copy, at, keep);
+        tp_snapshot_read(copy, at, keep);
         int flags = MREMAP_MAYMOVE | MREMAP_FIXED;
         if (mremap(copy, bytes, bytes, flags, at) != MAP_FAILED) return true;
         tp_os_unmap(copy, bytes);

@@ -60,6 +60,9 @@ enum {
 };
 static_assert(AT_PARTS % 4096 == 0, "parts begin on a page");
 
+/* Of tp_account, what a child takes along: all but the latencies. */
+#define TOTALS_BYTES (sizeof(struct tp_totals) + sizeof(tp_account.classes))
+
 /* What live.c itself keeps in the file; static memory until the file is there. */
 static struct {
     union {
@@ -99,12 +102,12 @@ static struct {
     _Atomic(uint32_t) n_ended;
     uint32_t flags;       // enum tp_file_flags
     bool late;            // something may have been counted before the file is made
-    bool due;             // a forked child without its file yet
     bool torn;            // the parent folded slots while they were copied
-    bool fresh_fork;      // a forked child that has reached no slow path yet
     uint32_t slow_paths;  // of such a child
     uint32_t parent_pid;
 } live;
+
+struct tp_live_stage tp_live_stage;
 
 /* ---- what the file says of itself ---- */
 
@@ -428,16 +431,6 @@ void tp_live_note_sandbox(void)
     file.process.flags |= TP_PROCESS_SANDBOXED;
 }
 
-bool tp_live_is_fresh_fork(void)
-{
-    return live.fresh_fork;
-}
-
-bool tp_live_is_due(void)
-{
-    return live.due;
-}
-
 /*
  * Makes a file while the process runs: nobody may count between the copy of the
  * counters and the mapping over them. Where another thread does, it stays due.
@@ -445,8 +438,8 @@ bool tp_live_is_due(void)
 static void open_late(void)
 {
     uintptr_t outer;
-    live.due = !tp_pool_begin_alone(&outer);
-    if (live.due) return;
+    tp_live_stage.due = !tp_pool_begin_alone(&outer);
+    if (tp_live_stage.due) return;
     live.late = true;
     file.header.reason = 0;  // an exec that failed may have closed the last one
     open_file();
@@ -502,10 +495,23 @@ void tp_live_thread_ended(
 
 /* ---- fork ---- */
 
+bool tp_live_shared(uint32_t i, struct tp_live_bytes *out)
+{
+    uint32_t bay = i - 2;
+    *out = (struct tp_live_bytes){ 0 };
+    if (i == 0)
+        *out = (struct tp_live_bytes){ &file, sizeof(file) };
+    else if (i == 1)
+        *out = (struct tp_live_bytes){ &tp_account, TOTALS_BYTES };
+    else if (bay < live.n_bays && !tp_pool_is_gone(bay))
+        *out = (struct tp_live_bytes){ live.bay[bay],
+            slots_used(bay) * sizeof(struct tp_counters) };
+    return live.shared && i < 2 + live.n_bays;
+}
+
 /* Leaves the parent's file to the parent. */
 static void part_from_parent(void)
 {
-    size_t totals = sizeof(struct tp_totals) + sizeof(tp_account.classes);
     struct tp_walk walk = tp_pool_walk();
     bool good = tp_growth_part(ended, sizeof(ended), 0);
     for (uint32_t i = 0; i < live.n_bays; i++) {
@@ -513,7 +519,7 @@ static void part_from_parent(void)
         size_t bytes = slots_used(i) * sizeof(struct tp_counters);
         good = tp_growth_part(live.bay[i], BAY_BYTES, bytes) && good;
     }
-    good = tp_growth_part(&tp_account, sizeof(tp_account), totals) && good;
+    good = tp_growth_part(&tp_account, sizeof(tp_account), TOTALS_BYTES) && good;
     // The parent goes on: it may have folded slots while they were copied.
     live.torn = live.torn || !tp_pool_walked(&walk);
     // No memory at all: we count into the parent's file, which should say so.
@@ -535,38 +541,30 @@ void tp_live_forked(void)
         part_from_parent();
     else
         tp_tables_part();  // for their locks
+    tp_snapshot_end(true);
     atomic_store_explicit(&parts.lock.word, 0, memory_order_relaxed);
     tp_timeline_forked();
     atomic_store_explicit(&live.n_ended, 0, memory_order_relaxed);
-    if (had_file) live.due = true;
-    live.fresh_fork = true;
+    if (had_file) tp_live_stage.due = true;
+    tp_live_stage.fresh_fork = true;
     live.slow_paths = 0;
 
-    uint64_t allocations = 0, frees = 0, bytes = 0, requested = 0, allocated = 0;
-    struct tp_walk walk = tp_pool_walk();
-    const struct tp_counters *counters;
-    while ((counters = tp_pool_next(&walk))) {
-        struct tp_sums sums = tp_counters_sums(counters);
-        allocations += sums.allocations;
-        frees += sums.frees;
-        bytes += sums.allocated_bytes - sums.freed_bytes;
-        requested += sums.requested_bytes;
-        allocated += sums.allocated_bytes;
-    }
+    struct tp_sums sums;
+    tp_pool_sums(&sums);
     describe_process(file.process.flags | TP_PROCESS_FORKED);
-    file.process.inherited_allocations = allocations;
-    file.process.inherited_frees = frees;
-    file.process.inherited_bytes = bytes;
-    file.process.inherited_requested_bytes = requested;
-    file.process.inherited_allocated_bytes = allocated;
+    file.process.inherited_allocations = sums.allocations;
+    file.process.inherited_frees = sums.frees;
+    file.process.inherited_bytes = sums.allocated_bytes - sums.freed_bytes;
+    file.process.inherited_requested_bytes = sums.requested_bytes;
+    file.process.inherited_allocated_bytes = sums.allocated_bytes;
     errno = saved;
 }
 
 void tp_live_settle(void)
 {
     int saved = errno;
-    live.fresh_fork = false;
-    if (live.due && !tp_os_is_sandboxed()) open_late();
+    tp_live_stage.fresh_fork = false;
+    if (tp_live_stage.due && !tp_os_is_sandboxed()) open_late();
     if (tp_os_is_sandboxed()) tp_live_note_sandbox();
     refresh_clocks();
     errno = saved;
@@ -575,7 +573,7 @@ void tp_live_settle(void)
 /* Most children exec after a few calls: a file is for those that do not. */
 bool tp_host_settle(void)
 {
-    if (live.due && ++live.slow_paths < SETTLE_AFTER &&
+    if (tp_live_stage.due && ++live.slow_paths < SETTLE_AFTER &&
         tp_os_now_ns() - tp_boot.start_monotonic_ns < SETTLE_NS)
         return false;
     tp_live_settle();

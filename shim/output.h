@@ -31,11 +31,12 @@ struct tp_process_record *tp_live_process(void);
 /* Notes that the program has given up system calls, as tp_os_sandboxed says. */
 void tp_live_note_sandbox(void);
 
-/* True in a forked child that has lived too short to have an account of its own. */
-bool tp_live_is_fresh_fork(void);
-
-/* True in a forked child whose file is still to be made. */
-bool tp_live_is_due(void);
+/* How far a forked child has come. */
+extern struct tp_live_stage {
+    bool due;  // its file is still to be made
+    bool
+        fresh_fork;  // it has reached no slow path yet: too short a life for an account
+} tp_live_stage;
 
 /* Makes a file again after tp_live_remove(): the process goes on after all. */
 void tp_live_reopen(void);
@@ -143,6 +144,16 @@ struct tp_live_part {
  */
 bool tp_live_add(const struct tp_live_part *part);
 
+/*
+ * What lies in pages of the live file, is written in place, and is in use: part `i`, which
+ * may be empty. False: there are no more. Tables apart.
+ */
+struct tp_live_bytes {
+    const void *at;
+    size_t bytes;
+};
+bool tp_live_shared(uint32_t i, struct tp_live_bytes *out);
+
 /* parts.c: what stands where in the live file */
 
 /*
@@ -192,7 +203,8 @@ int tp_growth_map(
 
 /*
  * In a forked child: private memory takes the place of shared pages; the first `keep`
- * bytes stay. Fails: false, and the pages are still the parent's.
+ * bytes stay, as the snapshot has them. Fails: false, and the pages are still the
+ * parent's.
  */
 bool tp_growth_part(void *at, size_t bytes, size_t keep);
 
@@ -254,4 +266,16 @@ void tp_dump_forked(void);
 /* The account on one screen, as text; returns its length. Signal-safe. */
 size_t tp_summary_write(char *out, size_t size, enum tp_dump_reason reason);
 
-#endif
+#endif /* ---- snapshot.c ---- */
+
+/* Before a fork, in the thread that forks: copies it all, as far as there is memory. */
+void tp_snapshot_take(void);
+
+/*
+ * In the child: copies `bytes` at `at` as they were at the fork; as they are now, where
+ * nothing is known of them.
+ */
+void tp_snapshot_read(void *out, const void *at, size_t bytes);
+
+/* After the fork, in both. */
+void tp_snapshot_end(bool child);

@@ -564,16 +564,10 @@ static bool passed(_Atomic(uint64_t) *limit, uint64_t now, uint64_t step)
 
 static uint64_t allocated_bytes(void)
 {
-    uint64_t bytes;
-    struct tp_walk walk;
-    do {
-        const struct tp_counters *counters;
-        bytes = 0;
-        walk = tp_pool_walk();
-        while ((counters = tp_pool_next(&walk)))
-            bytes += tp_counters_sums(counters).allocated_bytes;
-    } while (!tp_pool_walked(&walk));
-    return bytes;
+    struct tp_sums sums;
+    while (!tp_pool_sums(&sums)) {
+    }
+    return sums.allocated_bytes;
 }
 
 void tp_host_tick(void)

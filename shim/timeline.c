@@ -161,19 +161,14 @@ void tp_timeline_now(struct tp_point_record *point)
 static bool look(struct tp_point_record *out)
 {
     for (unsigned tries = 0; tries < WALK_TRIES; tries++) {
-        uint64_t bytes = 0;
-        const struct tp_counters *counters;
-        struct tp_walk walk = tp_pool_walk();
-        *out = (struct tp_point_record){ 0 };
-        while ((counters = tp_pool_next(&walk))) {
-            struct tp_sums sums = tp_counters_sums(counters);
-            out->allocations += sums.allocations;
-            out->frees += sums.frees;
-            bytes += sums.allocated_bytes - sums.freed_bytes;
-        }
+        struct tp_sums sums;
+        bool whole = tp_pool_sums(&sums);
         // Frees may have been seen before their allocations.
-        out->live_bytes = tp_max_i64((int64_t)bytes, 0);
-        if (tp_pool_walked(&walk)) return true;
+        int64_t live = (int64_t)(sums.allocated_bytes - sums.freed_bytes);
+        *out = (struct tp_point_record){ .live_bytes = tp_max_i64(live, 0),
+            .allocations = sums.allocations,
+            .frees = sums.frees };
+        if (whole) return true;
     }
     return false;
 }
