@@ -48,7 +48,8 @@ enum {
     SIGNALS = 65,  // 1 .. 64, of which the C library keeps two to itself
     WAITING = 2,   // signals that a thread can keep: one, and one that comes then
     TP_AUTODISARM = 1u << 31,
-    INFO_BYTES = 48,  // of a siginfo that the kernel uses; the rest is zero
+    INFO_BYTES = 48,     // of a siginfo that the kernel uses; the rest is zero
+    RESTORER_BYTES = 9,  // mov $15, %rax; syscall. Of aarch64, 8: mov x8, 139; svc 0
 };
 
 /* What the kernel knows as the handler of all signals that the program handles. */
@@ -57,7 +58,8 @@ static void on_signal(int number, siginfo_t *info, void *context);
 static struct {
     _Atomic(tp_handler) theirs[SIGNALS];
     _Atomic(uint64_t) once;  // bit n: SA_RESETHAND, the kernel forgets it when it calls
-    _Atomic(uint64_t) plain;  // bit n: the program did not ask for SA_SIGINFO
+    _Atomic(uint64_t) plain;      // bit n: the program did not ask for SA_SIGINFO
+    _Atomic(uintptr_t) restorer;  // where handlers that the kernel has called return to
 } handlers;
 
 static const uint64_t ALL = UINT64_MAX;  // signals, as the kernel has its masks
@@ -104,6 +106,61 @@ static bool is_noted(const _Atomic(uint64_t) *bits, int number)
     return atomic_load_explicit(bits, memory_order_relaxed) & bit(number);
 }
 
+/* ---- where a signal fell ---- */
+
+/* Where in the program the signal fell. */
+static uintptr_t program_counter(const ucontext_t *context)
+{
+#if defined(__x86_64__)
+    return (uintptr_t)context->uc_mcontext.gregs[REG_RIP];
+#elif defined(__aarch64__)
+    return (uintptr_t)context->uc_mcontext.pc;
+#else
+    (void)context;
+    return (uintptr_t)on_signal;
+#endif
+}
+
+/* How far the stack goes that the signal fell on. */
+static uintptr_t stack_pointer(const ucontext_t *context)
+{
+#if defined(__x86_64__)
+    return (uintptr_t)context->uc_mcontext.gregs[REG_RSP];
+#elif defined(__aarch64__)
+    return (uintptr_t)context->uc_mcontext.sp;
+#else
+    (void)context;
+    return (uintptr_t)__builtin_frame_address(0);
+#endif
+}
+
+/* True in the code of this library: the linker knows where it begins and ends. */
+static bool is_our_code(uintptr_t at)
+{
+    extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+    extern const char etext[] __attribute__((visibility("hidden")));
+    return at - (uintptr_t)__ehdr_start < (uintptr_t)(etext - __ehdr_start);
+}
+
+/*
+ * A handler that has returned is not over before the kernel has seen to it: for two
+ * instructions of the C library's the program counter tells nothing of what the signal
+ * fell on, which may be a malloc that is half done. There the stack pointer leads to the
+ * context that the kernel will put back, and that is where this signal fell as well.
+ */
+static ucontext_t *fallen_on(ucontext_t *at)
+{
+    uintptr_t restorer = atomic_load_explicit(&handlers.restorer, memory_order_relaxed);
+    while (restorer && program_counter(at) - restorer < RESTORER_BYTES) {
+        uintptr_t frame = stack_pointer(at);
+#if defined(__aarch64__)
+        frame += sizeof(siginfo_t);
+#endif
+        at = (ucontext_t *)frame;
+    }
+    return at;
+}
+
 /* ---- when a signal comes ---- */
 
 static bool is_fault(int number)
@@ -139,7 +196,7 @@ static bool keep(int number, const siginfo_t *info, ucontext_t *context)
     struct waiting *place = waiting;
     while (place < waiting + WAITING && place->number) place++;
     if (place == waiting + WAITING) return false;
-    uint64_t *mask = word_of(&context->uc_sigmask), before = *mask;
+    uint64_t *mask = word_of(&fallen_on(context)->uc_sigmask), before = *mask;
     for (int n = 1; n < SIGNALS; n++)
         if (!is_fault(n) && n != SIGABRT) *mask |= bit(n);
     memcpy(place->info, info, INFO_BYTES);
@@ -274,44 +331,16 @@ void tp_handlers_forked(void)
     while (waiting[0].number && !waiting[0].blocked) remove_waiting(&waiting[0]);
 }
 
-/* Where in the program the signal fell. */
-static uintptr_t program_counter(const ucontext_t *context)
+void tp_handlers_return_to(uintptr_t address)
 {
-#if defined(__x86_64__)
-    return (uintptr_t)context->uc_mcontext.gregs[REG_RIP];
-#elif defined(__aarch64__)
-    return (uintptr_t)context->uc_mcontext.pc;
-#else
-    (void)context;
-    return (uintptr_t)on_signal;
-#endif
-}
-
-/* How far the stack goes that the signal fell on. */
-static uintptr_t stack_pointer(const ucontext_t *context)
-{
-#if defined(__x86_64__)
-    return (uintptr_t)context->uc_mcontext.gregs[REG_RSP];
-#elif defined(__aarch64__)
-    return (uintptr_t)context->uc_mcontext.sp;
-#else
-    (void)context;
-    return (uintptr_t)__builtin_frame_address(0);
-#endif
-}
-
-/* True in the code of this library: the linker knows where it begins and ends. */
-static bool is_our_code(uintptr_t at)
-{
-    extern const char __ehdr_start[] __attribute__((visibility("hidden")));
-    extern const char etext[] __attribute__((visibility("hidden")));
-    return at - (uintptr_t)__ehdr_start < (uintptr_t)(etext - __ehdr_start);
+    if (!is_our_code(address))
+        atomic_store_explicit(&handlers.restorer, address, memory_order_relaxed);
 }
 
 void tp_handlers_call(tp_handler handler, int number, siginfo_t *info, void *context)
 {
     ucontext_t *at = context;
-    bool fell_on_us = is_our_code(program_counter(at)) && at != made;
+    bool fell_on_us = at != made && is_our_code(program_counter(fallen_on(at)));
     made = NULL;
     if (TP_LIKELY(!tp_pool_is_busy() && !fell_on_us)) {
         handler(number, info, context);
@@ -328,6 +357,7 @@ void tp_handlers_call(tp_handler handler, int number, siginfo_t *info, void *con
 
 static void on_signal(int number, siginfo_t *info, void *context)
 {
+    tp_handlers_return_to((uintptr_t)__builtin_return_address(0));
     // Meets the release of who installed it.
     tp_handler handler =
         atomic_load_explicit(&handlers.theirs[number], memory_order_acquire);

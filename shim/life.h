@@ -159,7 +159,13 @@ int tp_handlers_set(int number, const struct sigaction *wish, struct sigaction *
 typedef sighandler_t (*tp_setter)(int number, sighandler_t handler);
 sighandler_t tp_handlers_set_by(tp_setter set, int number, sighandler_t handler);
 
-/* First thing when a signal has come: true when it must wait, and will come again. */
+/*
+ * First of all in a handler that the kernel has called: where it will return to, which is
+ * code of the C library's, the same for all.
+ */
+void tp_handlers_return_to(uintptr_t address);
+
+/* Then, when a signal has come: true when it must wait, and will come again. */
 bool tp_handlers_wait(int number, siginfo_t *info, void *context);
 
 /* Calls a handler of the program's for a signal that does not wait. */

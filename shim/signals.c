@@ -80,6 +80,7 @@ static void forget_handler(struct sigaction theirs)
 
 static void on_signal(int number, siginfo_t *info, void *context)
 {
+    tp_handlers_return_to((uintptr_t)__builtin_return_address(0));
     struct sigaction theirs = read_theirs();
     bool handled = theirs.sa_handler != SIG_DFL && theirs.sa_handler != SIG_IGN;
     if (handled && tp_handlers_wait(number, info, context)) return;
