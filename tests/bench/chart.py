@@ -12,18 +12,23 @@ import figures
 from machine import PEERS
 
 NAME = "tidepool"
-ROW, TOP, LABELS, GAP, PANEL, FOOT = 20, 104, 104, 40, 370, 58
+ROW, TOP, LABELS, GAP, PANEL, FOOT = 20, 122, 104, 40, 370, 74
 WIDTH = LABELS + 2 * PANEL + GAP + 36
 # metric, title, lowest and highest ratio, ticks
 PANELS = [("wall", "wall time", 0.2, 5, [0.25, 0.5, 1, 2, 4]),
-          ("mean", "mean resident memory", 0.4, 2.5, [0.5, 0.7, 1, 1.4, 2])]
+          ("mean", "mean resident memory", 0.6, 3.2, [0.7, 1, 1.4, 2, 2.8])]
 
 # class: (what is coloured, light, dark)
-COLOURS = {"ground": ("fill", "#ffffff", "#11161c"), "band": ("fill", "#f5f7f9", "#171e26"),
-           "text": ("fill", "#24313d", "#d7e0e8"), "soft": ("fill", "#6a7885", "#8b9aa8"),
-           "grid": ("stroke", "#dde3e8", "#2a343f"), "one": ("stroke", "#8896a3", "#66757f"),
-           "jemalloc": ("fill", "#c08a3e", "#d9a55c"), "mimalloc": ("fill", "#7d6bb3", "#a394d6"),
-           "tcmalloc": ("fill", "#b0606f", "#d28390"), "tidepool": ("fill", "#0b8a83", "#2cc4b8"),
+COLOURS = {"ground": ("fill", "#ffffff", "#11161c"),
+           "band": ("fill", "#f5f7f9", "#171e26"),
+           "text": ("fill", "#24313d", "#d7e0e8"),
+           "soft": ("fill", "#6a7885", "#8b9aa8"),
+           "grid": ("stroke", "#dde3e8", "#2a343f"),
+           "one": ("stroke", "#8896a3", "#66757f"),
+           "jemalloc": ("fill", "#c08a3e", "#d9a55c"),
+           "mimalloc": ("fill", "#7d6bb3", "#a394d6"),
+           "tcmalloc": ("fill", "#b0606f", "#d28390"),
+           "tidepool": ("fill", "#0b8a83", "#2cc4b8"),
            "spread": ("stroke", "#0b8a83", "#2cc4b8")}
 
 
@@ -121,7 +126,7 @@ def draw(results, machine):
            'aria-label="Time and memory of allocators, as ratios to glibc">', style(),
            f'<rect class="ground" width="{WIDTH}" height="{bottom + FOOT}" rx="8"/>',
            text(LABELS, 34, "Time and memory, profiling on, as a ratio to glibc", "text title"),
-           *legend(56)]
+           *legend(58)]
     for number in range(0, n_rows, 2):
         out.append(f'<rect class="band" x="8" width="{WIDTH - 16}" y="{TOP + number * ROW}" '
                    f'height="{ROW}" rx="3"/>')
@@ -136,6 +141,6 @@ def draw(results, machine):
         out.append(text(LABELS - 14, y + 4, workload, "text", "end"))
         for panel in panels:
             out += panel.row(samples, y)
-    for number, line in enumerate(["; ".join(machine[:2]), "; ".join(machine[2:])]):
+    for number, line in enumerate(["; ".join(machine[:2]), *machine[2:]]):
         out.append(text(LABELS, bottom + 24 + 17 * number, line, "soft"))
     return "\n".join([*out, "</svg>", ""])

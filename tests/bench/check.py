@@ -157,12 +157,30 @@ def check_launch():
         require(launch(folder, "", "", "/bin/false")["status"] != 0, "an end was missed")
 
 
+def check_runner():
+    """Who fails or answers differently is named and has no figures; the others go on."""
+    build_dir = os.path.abspath(os.path.join(os.path.dirname(sys.argv[1]), "..", ".."))
+    libc = machine.find_libc()
+    allocators = [machine.Allocator("glibc", libc, {}),
+                  machine.Allocator("odd", libc, {"ODD": "x"}),
+                  machine.Allocator("bad", libc, {"ODD": "exit"})]
+    workload = workloads.Workload("w", ["/bin/sh", "-c", '[ "$ODD" = exit ] && exit 3; '
+                                        'echo "$ODD"'], threads=2)
+    with tempfile.TemporaryDirectory(prefix="tidepool-bench-") as folder:
+        turn = runner.Runner(folder, build_dir)
+        found, complaints = runner.run_workload(turn, workload, allocators, 2, 0)
+    require(list(found) == ["glibc"] and len(found["glibc"]) == 2, f"{found} have figures")
+    require(sorted(complaints) == ["w under bad: exit status 3: ",
+                                   "w under odd: its output differs from that of the first run"],
+            f"complaints are {complaints}")
+
+
 def main():
     """All of it."""
     if len(sys.argv) != 3:
         sys.exit("usage: check.py BENCH-LAUNCH BENCH-LATENCY")
     for check in (check_figures, check_latency, check_profilers, check_readme, check_turns,
-                  check_launch):
+                  check_launch, check_runner):
         check()
     print("check: the instruments are well")
 

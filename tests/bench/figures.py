@@ -75,7 +75,7 @@ def cell_of(samples, metric, name, spread):
     if median_of(samples, metric, "glibc") < LEAST.get(metric, 0):
         return "-"
     cell = short(statistics.median(ratio))
-    return cell + f" {short(min(ratio))}-{short(max(ratio))}" if spread else cell
+    return cell + f" ({short(min(ratio))}-{short(max(ratio))})" if spread else cell
 
 
 def rows_of(results, metric, names, spread):
@@ -91,7 +91,7 @@ def print_columns(rows, spread=False):
     """Prints rows of cells, the first to the left, the others in columns."""
     width = max(len(row[0]) for row in rows)
     for row in rows:
-        cells = ("  " + cell.ljust(16) if spread else cell.rjust(14) for cell in row[2:])
+        cells = ("  " + cell.ljust(17) if spread else cell.rjust(14) for cell in row[2:])
         print((row[0].ljust(width) + row[1].rjust(8) + "".join(cells)).rstrip())
 
 
@@ -100,7 +100,7 @@ def print_table(results, metric, names):
     title, unit, _ = METRICS[metric]
     spread = metric in SPREAD
     print(f"\n{title}: glibc in {unit}, the others as a ratio to it"
-          + (" (median lowest-highest)" if spread else ""))
+          + (" (lowest-highest)" if spread else ""))
     print_columns([["", "glibc", *names], *rows_of(results, metric, names, spread)], spread)
 
 

@@ -27,33 +27,39 @@ def parse(text):
     return found
 
 
+def measure_threads(runner, workload, allocators, rounds, shift):
+    """Returns {allocator: {call: {figure: [ns]}}} and the complaints."""
+    by_name = {a.name: a for a in allocators}
+    times = {name: {c: {f: [] for f in FIGURES} for c in CALLS} for name in by_name}
+    complaints = []
+
+    def once(name, turn):
+        running.progress(f"{workload.name}: round {turn + 1} of {rounds}, {name}")
+        try:
+            runner.finish(runner.start(workload, by_name[name]), by_name[name])
+            for call, row in parse(runner.read("stdout").decode()).items():
+                for figure, nanoseconds in row.items():
+                    times[name][call][figure].append(nanoseconds)
+            return True
+        except running.Failure as failure:
+            complaints.append(f"{workload.name} under {name}: {failure}")
+            del times[name]
+            return False
+
+    running.take_turns(list(by_name), rounds, shift, once)
+    running.progress("")
+    return times, complaints
+
+
 def measure(runner, build_dir, allocators, rounds, share):
     """Returns the results and the complaints."""
     program = os.path.join(build_dir, "tests", "bench", "bench-latency")
     results, complaints = {}, []
-    by_name = {a.name: a for a in allocators}
     for shift, threads in enumerate(THREADS):
         workload = Workload("latency-" + threads,
                             [program, str(round(100 * share)), threads], threads=int(threads))
-        times = {name: {c: {f: [] for f in FIGURES} for c in CALLS} for name in by_name}
-
-        def once(name, turn, workload=workload, times=times):
-            running.progress(f"{workload.name}: round {turn + 1}, {name}")
-            try:
-                process = runner.start(workload, by_name[name])
-                runner.finish(process, by_name[name])
-                for call, row in parse(runner.read("stdout").decode()).items():
-                    for figure, ns in row.items():
-                        times[name][call][figure].append(ns)
-            except running.Failure as failure:
-                complaints.append(f"{workload.name} under {name}: {failure}")
-                del times[name]
-                return False
-            return True
-
-        running.take_turns(list(by_name), rounds, shift, once)
-        results[threads] = times
-    running.progress("")
+        results[threads], found = measure_threads(runner, workload, allocators, rounds, shift)
+        complaints += found
     return results, complaints
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What Tidepool is held to, and whether it keeps to it: PASS or short, a line for each."""
 import collections
+import math
 import statistics
 
 import exact
@@ -26,7 +27,7 @@ def verdict(limit):
 def best_single_peer(results):
     """Returns the peer with the lowest geometric mean of wall time, None without any."""
     means = {p: figures.summary(results, "wall", p) for p in PEERS}
-    means = {p: mean for p, mean in means.items() if mean == mean}  # nan: no figure
+    means = {p: mean for p, mean in means.items() if not math.isnan(mean)}
     return min(means, key=means.get) if means else None
 
 

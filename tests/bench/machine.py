@@ -191,5 +191,5 @@ def describe(rounds, share):
             f"{read_field('/etc/os-release', 'PRETTY_NAME', '=')}, "
             f"Linux {os.uname().release}, {os.confstr('CS_GNU_LIBC_VERSION')}",
             f"{', '.join(versions)}; Tidepool {revision or 'unknown'}",
-            f"medians of {rounds} rounds" +
+            f"Medians of {rounds} rounds" +
             ("" if share == 1 else f", {share * 100:g} % of the work: too short to be fair")]

@@ -82,29 +82,36 @@ def seconds(way, workload, folder):
         return time.monotonic() - begin
 
 
-def measure(workloads, chosen, rounds):
-    """Returns the results and the complaints; a run in advance warms up."""
-    results, complaints = {}, []
+def measure_program(workload, chosen, rounds, shift):
+    """Returns {way: [seconds of each round]} and the complaints; a run in advance warms
+    up."""
     by_name = {way.name: way for way in chosen}
-    for number, workload in enumerate(workloads):
-        times = {name: [] for name in by_name}
+    times, complaints = {name: [] for name in by_name}, []
 
-        def once(name, turn, workload=workload, times=times):
-            running.progress(f"profilers, {workload.name}: round {turn + 1}, {name}")
-            try:
-                with tempfile.TemporaryDirectory(prefix="tidepool-bench-") as folder:
-                    times[name].append(seconds(by_name[name], workload, folder))
-            except (OSError, subprocess.SubprocessError) as error:
-                complaints.append(f"{workload.name} under {name}: {error}")
-                del times[name]
-                return False
+    def once(name, turn):
+        running.progress(f"profilers, {workload.name}: round {turn + 1} of {rounds}, {name}")
+        try:
+            with tempfile.TemporaryDirectory(prefix="tidepool-bench-") as folder:
+                times[name].append(seconds(by_name[name], workload, folder))
             return True
+        except (OSError, subprocess.SubprocessError) as error:
+            complaints.append(f"{workload.name} under {name}: {error}")
+            del times[name]
+            return False
 
-        if once("glibc", -1):
-            times["glibc"].clear()
-            running.take_turns(list(by_name), rounds, number, once)
-        results[workload.name] = times
+    if once("glibc", -1):
+        times["glibc"].clear()
+        running.take_turns(list(by_name), rounds, shift, once)
     running.progress("")
+    return times, complaints
+
+
+def measure(workloads, chosen, rounds):
+    """Returns the results and the complaints."""
+    results, complaints = {}, []
+    for shift, workload in enumerate(workloads):
+        results[workload.name], found = measure_program(workload, chosen, rounds, shift)
+        complaints += found
     return results, complaints
 
 

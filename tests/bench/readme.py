@@ -16,10 +16,12 @@ import profilers
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 CHART = "tests/bench/chart.svg"
+WORDS = ("", "short of")
 
 
 def table(rows, bold=()):
-    """Returns a table in Markdown; the first row is the head, `bold` names columns."""
+    """Returns a table in Markdown; the first row is the head, `bold` names columns. Words
+    stand to the left, below a head that is empty or one of WORDS."""
     head, *rest = rows
     strong = {i for i, name in enumerate(head) if name in bold}
 
@@ -28,7 +30,8 @@ def table(rows, bold=()):
                  for i, c in enumerate(row))
         return "| " + " | ".join(cells) + " |"
 
-    return "\n".join([line(head), "|---|" + "--:|" * (len(head) - 1), *map(line, rest)])
+    sides = "".join("---|" if name in WORDS else "--:|" for name in head[1:])
+    return "\n".join([line(head), "|---|" + sides, *map(line, rest)])
 
 
 def details(title, body):

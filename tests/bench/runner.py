@@ -70,7 +70,10 @@ class Runner:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        complaint = self.read("stderr").decode(errors="replace").strip()
+        return self.judge(allocator, self.read("stderr").decode(errors="replace").strip())
+
+    def judge(self, allocator, complaint):
+        """Returns the Sample of a run that has ended; Failure when it did not end well."""
         with open(self.cost, encoding="utf-8") as line:
             cost = [int(word) for word in line.read().split()]
         if len(cost) == 10 and cost[1] >= TIMEOUT * 1e9:
@@ -82,9 +85,9 @@ class Runner:
             raise Failure(complaint[:300])
         if allocator.name in ("tidepool", machine.PROFILING) and not os.listdir(self.dumps):
             raise Failure("no dump was written: was it really preloaded?")
-        _, wall, user, system, peak, minor, major, mean, end, n_samples = cost
+        wall, user, system, peak, minor, major, mean, end, readings = cost[1:]
         return Sample(wall / 1e9, user / 1e6, system / 1e6, peak, mean or peak, end or peak,
-                      minor + major, n_samples, "")
+                      minor + major, readings, "")
 
     def run(self, workload, allocator):
         """Runs the workload once. Failure when it did not end well."""
@@ -97,13 +100,21 @@ class Runner:
             digest.update(self.read(output))
         return sample._replace(wall=sample.wall - workload.idle, digest=digest.hexdigest())
 
+    def ask_redis(self, n_requests):
+        """Sends the timed requests; returns the seconds they take."""
+        bench = ["redis-benchmark", "-s", self.path("redis.sock"), "-q", "-P", "16",
+                 "-r", "100000", "-d", "200"]
+        begin = time.monotonic()
+        for count, tests in [(n_requests, "set,get,lpush,lpop,sadd,hset,zadd"),
+                             (n_requests // 12, "lrange_100")]:
+            subprocess.run([*bench, "-n", str(count), "-t", tests],
+                           stdout=subprocess.DEVNULL, timeout=TIMEOUT, check=True)
+        return time.monotonic() - begin
+
     def run_redis(self, workload, allocator):
         """The server runs under the allocator, the clients do not; the time is theirs.
         Fixed commands after the timed part leave a data set that must be the same."""
         client = ["redis-cli", "-s", self.path("redis.sock")]
-        bench = ["redis-benchmark", "-s", self.path("redis.sock"), "-q", "-P", "16",
-                 "-r", "100000", "-d", "200"]
-        n_requests = int(workload.env["REQUESTS"])
         process = self.start(workload, allocator)
         try:
             deadline = time.monotonic() + 10
@@ -111,12 +122,7 @@ class Runner:
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise Failure("the server does not answer")
                 time.sleep(0.02)
-            begin = time.monotonic()
-            for n, tests in [(n_requests, "set,get,lpush,lpop,sadd,hset,zadd"),
-                             (n_requests // 12, "lrange_100")]:
-                subprocess.run([*bench, "-n", str(n), "-t", tests],
-                               stdout=subprocess.DEVNULL, timeout=TIMEOUT, check=True)
-            wall = time.monotonic() - begin
+            wall = self.ask_redis(int(workload.env["REQUESTS"]))
             with open(workload.stdin, "rb") as commands:
                 subprocess.run(client, stdin=commands, stdout=subprocess.DEVNULL,
                                timeout=TIMEOUT, check=True)
@@ -150,31 +156,37 @@ def take_turns(items, rounds, shift, act):
                 out.add(item)
 
 
+def run_workload(runner, workload, allocators, rounds, shift):
+    """Returns {allocator: [Sample of each round]} and the complaints."""
+    by_name = {a.name: a for a in allocators}
+    samples, complaints, digests = {name: [] for name in by_name}, [], []
+
+    def once(name, turn):
+        progress(f"{workload.name}: round {turn + 1} of {rounds}, {name}")
+        try:
+            sample = runner.run(workload, by_name[name])
+            digests.append(sample.digest)
+            if sample.digest != digests[0]:
+                raise Failure("its output differs from that of the first run")
+            samples[name].append(sample)
+            return True
+        except Failure as failure:
+            complaints.append(f"{workload.name} under {name}: {failure}")
+            del samples[name]
+            return False
+
+    if once("glibc", -1):
+        samples["glibc"].clear()
+        take_turns(list(by_name), rounds, shift, once)
+    progress("")
+    return {name: found for name, found in samples.items() if found}, complaints
+
+
 def run_all(runner, workloads, allocators, rounds):
     """Returns {workload: {allocator: [Sample of each round]}} and the complaints."""
     results, complaints = {}, []
-    by_name = {a.name: a for a in allocators}
-    for number, workload in enumerate(workloads):
-        samples = {name: [] for name in by_name}
-        digests = []
-
-        def once(name, turn, workload=workload, samples=samples, digests=digests):
-            progress(f"[{number + 1}/{len(workloads)}] {workload.name}: round {turn + 1}, {name}")
-            try:
-                sample = runner.run(workload, by_name[name])
-                digests.append(sample.digest)
-                if sample.digest != digests[0]:
-                    raise Failure("its output differs from that of the first run")
-                samples[name].append(sample)
-            except Failure as failure:
-                complaints.append(f"{workload.name} under {name}: {failure}")
-                del samples[name]
-                return False
-            return True
-
-        if once("glibc", -1):
-            samples["glibc"].clear()
-            take_turns(list(by_name), rounds, number, once)
-        results[workload.name] = {n: s for n, s in samples.items() if s}
-    progress("")
+    for shift, workload in enumerate(workloads):
+        results[workload.name], found = run_workload(runner, workload, allocators, rounds,
+                                                     shift)
+        complaints += found
     return results, complaints
