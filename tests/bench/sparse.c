@@ -4,7 +4,8 @@
  *
  * Imitates: a server after a burst, or a compiler after its largest file. What stays is
  * spread over everything that was used. The process then does next to nothing for two
- * seconds, or its share of them: a small block comes and goes a hundred times a second.
+ * seconds, or its share of them: a hundred times a second a handful of blocks comes and
+ * goes.
  *
  * Why: what an allocator gives back, and when. The answer is the resident memory at
  * the end, and its mean over time; the time of rest is no part of the wall time that
@@ -14,7 +15,13 @@
 
 #include "tests/bench/bench.h"
 
-enum { TOTAL_KIB = 1 << 20, STAYS_ONE_IN = 1000, BEATS = 200, BEAT_NS = 10000000 };
+enum {
+    TOTAL_KIB = 1 << 20,
+    STAYS_ONE_IN = 1000,
+    BEATS = 200,
+    HANDFUL = 16,
+    BEAT_NS = 10000000
+};
 
 struct block {
     struct block *next;  // in the order in which they were made
@@ -53,9 +60,13 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < n_beats; i++) {
         struct timespec beat = { .tv_nsec = BEAT_NS };
         nanosleep(&beat, NULL);
-        void *block = bench_must(malloc(100));
-        bench_touch(block, 100, BENCH_LINE, i);
-        free(block);
+        void *block[HANDFUL];
+        for (size_t n = 0; n < HANDFUL; n++) {
+            size_t size = bench_size(&rng, 32, 1024);
+            block[n] = bench_must(malloc(size));
+            bench_touch(block[n], size, BENCH_LINE, i);
+        }
+        for (size_t n = 0; n < HANDFUL; n++) free(block[n]);
     }
     for (struct block *block = first; block; block = block->next)
         checksum += block->size;
