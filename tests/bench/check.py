@@ -93,7 +93,12 @@ def check_profilers():
     results = {"x": {"glibc": [1.0, 2.0], "tidepool": [0.9, 2.0], profilers.EXACT: [1.5, 2.5],
                      "heaptrack": [11.0, 7.0], "libmemusage": [2.0, 4.0]}}
     near(exact.summary(results)["x"], (0.05 + 0.1) / 2, "exact mode to heaptrack")
-    near(profilers.share_of(results, "tidepool", "heaptrack")["x"], 0, "nothing added")
+    near(profilers.share_of(results, "tidepool", "heaptrack")[0], 0, "nothing added")
+    whole, each = profilers.share_of(results, profilers.EXACT, "heaptrack")
+    near(whole, 0.375 / 6.25, "exact mode as a share of heaptrack")
+    near(each["x"], whole, "the share of the only program")
+    require(not profilers.share_of(results, "heaptrack", "tidepool")[1],
+            "a ratio to nothing was taken")
     require(any("heaptrack" in text for text in profilers.sentences(results)), "no ratio")
     require(profilers.absent(["jemalloc-prof"], profilers.names_of(results)) ==
             ["jemalloc with prof:true: not built in"], "what is missing is not said")

@@ -9,6 +9,7 @@ Added time is the run's less that of the plain run on glibc, within one round. R
 are {workload: {way: [seconds of each round]}}.
 """
 import collections
+import math
 import os
 import shutil
 import statistics
@@ -27,6 +28,7 @@ SHARE, QUICK_SHARE = 0.1, 0.02  # of the whole workload: heaptrack takes its tim
 ROUNDS = 3  # at most
 EXACT = "tidepool, all"  # every block with its stack, as heaptrack
 LIMIT = 900  # seconds
+NOTICED = 0.02  # of the plain run: what adds less is not compared
 
 Way = collections.namedtuple("Way", "name prefix env", defaults=([], {}))
 
@@ -131,15 +133,18 @@ def overhead(results, way, base="glibc"):
 
 
 def share_of(results, ours, theirs):
-    """Returns {program: what ours adds to glibc as a share of what theirs adds}. What is
-    not slower adds nothing: 0. Programs that theirs does not slow down are left out."""
-    found = {}
+    """Returns (ratio, {program: ratio}): what ours adds to glibc to what theirs adds, all
+    programs together and each, by their medians. What is not slower adds nothing. A program
+    to which theirs adds less than NOTICED is left out: a ratio to nearly nothing is noise."""
+    pairs = {}
     for name, times in results.items():
-        pairs = [(max(a, 0), b) for a, b in zip(added(times, ours), added(times, theirs))
-                 if b > 0]
-        if pairs:
-            found[name] = statistics.median(a / b for a, b in pairs)
-    return found
+        found = added(times, ours), added(times, theirs)
+        if all(found) and statistics.median(found[1]) >= NOTICED:
+            pairs[name] = max(statistics.median(found[0]), 0), statistics.median(found[1])
+    if not pairs:
+        return math.nan, {}
+    sums = [sum(column) for column in zip(*pairs.values())]
+    return sums[0] / sums[1], {name: a / b for name, (a, b) in pairs.items()}
 
 
 def percent(number):
@@ -173,15 +178,14 @@ def sentences(results):
     for ours in ("tidepool", EXACT):
         for theirs in ("heaptrack", "libmemusage", machine.PROFILING):
             if ours in names and theirs in names:
-                share = share_of(results, ours, theirs)
-                nothing = sum(value <= 0 for value in share.values())
-                if not share:
-                    yield f"Added by {theirs}: nothing here; no ratio to {ours}."
+                whole, each = share_of(results, ours, theirs)
+                if not each:
+                    yield f"{theirs} adds too little here for a ratio to {ours}."
                     continue
-                yield (f"Added by {ours} as a share of what {theirs} adds: "
-                       f"{statistics.mean(share.values()):.3f} on average, "
-                       f"{max(share.values()):.3f} at worst; nothing in {nothing} of "
-                       f"{len(share)}.")
+                worst = max(each, key=each.get)
+                yield (f"Added by {ours} as a share of what {theirs} adds: {whole:.3f} over "
+                       f"{len(each)} of {len(results)} programs, at worst {each[worst]:.3f} "
+                       f"({worst}).")
 
 
 def print_tables(results, missing):
