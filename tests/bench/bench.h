@@ -8,8 +8,8 @@
  * is freed, and what was read is folded into one line of output. Equal lines mean
  * equal work and whole memory.
  *
- * Holds always: the checksum depends on the scale only, never on addresses, on the
- * order of threads or on time.
+ * Holds always: the checksum depends on the scale and the number of threads only, never
+ * on addresses, on the order of threads or on time.
  *
  * Knows nothing of: any allocator beyond malloc, calloc, realloc and free.
  */
@@ -24,8 +24,9 @@
 #include <string.h>
 
 enum {
-    BENCH_LINE = 64,   // bytes a cache line holds
-    BENCH_PAGE = 4096  // bytes the kernel hands out on first touch
+    BENCH_LINE = 64,    // bytes a cache line holds
+    BENCH_PAGE = 4096,  // bytes the kernel hands out on first touch
+    BENCH_THREADS = 16  // at most
 };
 
 struct bench_rng {
@@ -99,6 +100,17 @@ static inline size_t bench_steps(int argc, char **argv, size_t full)
     unsigned long percent = argc > 1 ? strtoul(argv[1], NULL, 10) : 100;
     size_t steps = full * percent / 100;
     return steps ? steps : 1;
+}
+
+/*
+ * Returns how many threads share the work: the second argument, `usual` when absent.
+ * The work as a whole stays the same. Result: 1 to BENCH_THREADS.
+ */
+static inline size_t bench_threads(int argc, char **argv, size_t usual)
+{
+    unsigned long n = argc > 2 ? strtoul(argv[2], NULL, 10) : usual;
+    if (n < 1) return 1;
+    return n < BENCH_THREADS ? n : BENCH_THREADS;
 }
 
 /* Prints the one line of output; returns the exit status for main(). */

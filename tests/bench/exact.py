@@ -1,60 +1,55 @@
 # SPDX-License-Identifier: MIT
 """What counting every block with its call stack costs: sample=all against heaptrack.
 
-Both profile the same programs the way users do: `LD_PRELOAD` with sample=all, its exit
-dump included, and `heaptrack PROGRAM`, its compressed file included. A figure is the
-time that is added to the plain run on glibc, as a ratio of the two, within one round.
+A figure is the time that is added to the plain run on glibc, as a ratio of the two,
+within one round; profilers.py runs the programs. The limit is for the worst program and
+for the geometric mean of all.
 """
-import os
-import shutil
 import statistics
-import subprocess
-import tempfile
-import time
 
-WORKLOADS = {"strings": 1, "random": 1, "tree": 1, "server": 4}  # threads
-SHARE = 10  # percent of the full workload: heaptrack takes its time
+import figures
+import profilers
+
 LIMIT = 0.1
 
 
-def seconds(command, env, folder):
-    begin = time.monotonic()
-    subprocess.run(command, env=env, cwd=folder, stdout=subprocess.DEVNULL,
-                   stderr=subprocess.DEVNULL, timeout=900, check=True)
-    return time.monotonic() - begin
+def ratios(times):
+    """Returns what ours adds to what heaptrack adds, in each round."""
+    return [(ours - plain) / (theirs - plain) for plain, ours, theirs in
+            zip(*(times.get(name, []) for name in ("glibc", profilers.EXACT, "heaptrack")))
+            if theirs > plain]
 
 
-def run_round(program, share, library, folder):
-    """Wall time of the plain run, under Tidepool, under heaptrack."""
-    plain = {"PATH": os.environ.get("PATH", os.defpath), "HOME": folder, "LC_ALL": "C.UTF-8"}
-    ours = {**plain, "LD_PRELOAD": library, "TIDEPOOL": f"sample=all,out={folder}/%p.tide"}
-    command = [program, str(share)]
-    times = (seconds(command, plain, folder), seconds(command, ours, folder),
-             seconds(["heaptrack", "-o", folder + "/heaptrack", *command], plain, folder))
-    for name in os.listdir(folder):
-        os.unlink(os.path.join(folder, name))
-    return times
+def summary(results):
+    """Returns {program: median ratio}. A program that is not slower at all counts as a
+    thousandth, so that there is a geometric mean."""
+    found = {name: ratios(times) for name, times in results.items()}
+    return {name: max(statistics.median(r), 0.001) for name, r in found.items() if r}
 
 
-def compare(build_dir, library, rounds, quick):
-    """Prints a row for each workload; True when all keep the limit."""
-    if not shutil.which("heaptrack"):
-        print("bench: heaptrack is not installed")
-        return False
-    share = 2 if quick else SHARE
-    print(f"\nexact mode: time added to glibc's, {rounds} rounds, {share} % of the workload\n"
-          f"{'':12}{'threads':>8}{'plain s':>9}{'tidepool s':>12}{'heaptrack s':>13}"
-          f"{'added, ratio':>14}")
-    kept = True
-    for name, threads in WORKLOADS.items():
-        program = os.path.join(build_dir, "tests", "bench", "bench-" + name)
-        with tempfile.TemporaryDirectory(prefix="tidepool-bench-") as folder:
-            run_round(program, share, library, folder)  # warms up
-            times = [run_round(program, share, library, folder) for _ in range(rounds)]
-        ratios = [(ours - plain) / (theirs - plain) for plain, ours, theirs in times]
-        plain, ours, theirs = (statistics.median(column) for column in zip(*times))
-        ratio = statistics.median(ratios)
-        kept = kept and ratio <= LIMIT
-        print(f"{name:12}{threads:8}{plain:9.2f}{ours:12.2f}{theirs:13.2f}{ratio:14.3f}"
-              f"   {min(ratios):.3f}-{max(ratios):.3f}")
-    return kept
+def limits(results):
+    """Returns (text, value, limit, note) for the worst program and for the mean."""
+    found = summary(results)
+    if not found:
+        return []
+    worst = max(found, key=found.get)
+    return [("exact mode, geometric mean, added to heaptrack's",
+             figures.geometric_mean(found.values()), LIMIT, f"{len(found)} programs"),
+            ("exact mode, worst program, added to heaptrack's", found[worst], LIMIT, worst)]
+
+
+def print_table(results):
+    """Prints a row for each program."""
+    print("\nexact mode: time added to glibc's, as a ratio to what heaptrack adds")
+    print(f"{'':12}{'threads':>8}{'plain s':>9}{'tidepool s':>12}{'heaptrack s':>13}"
+          f"{'ratio':>9}   lowest-highest")
+    for name, times in results.items():
+        found = ratios(times)
+        if not found:
+            print(f"{name:12}  no figure: a way failed, or heaptrack added nothing")
+            continue
+        plain, ours, theirs = (statistics.median(times[way])
+                               for way in ("glibc", profilers.EXACT, "heaptrack"))
+        print(f"{name:12}{profilers.WORKLOADS.get(name, 1):8}{plain:9.2f}{ours:12.2f}"
+              f"{theirs:13.2f}{statistics.median(found):9.3f}   "
+              f"{min(found):.3f}-{max(found):.3f}")

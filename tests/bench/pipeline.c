@@ -2,9 +2,11 @@
 /*
  * pipeline.c - stages joined by queues: made here, freed there.
  *
- * Imitates: a media or log pipeline. A producer allocates messages, a filter thread
- * answers each with a new message and frees the old one, a consumer reads and frees.
- * Messages travel in batches through bounded queues. Three threads, two queues.
+ * Imitates: a media or log pipeline. A producer allocates messages, a filter answers
+ * each with a new message and frees the old one, a consumer reads and frees. Messages
+ * travel in batches through bounded queues. Each stage has a thread of its own; from
+ * four threads on there are several filters, with two the consumer filters, and a single
+ * thread goes from stage to stage.
  *
  * Why: every free is of another thread's block, and memory must find its way back
  * to the producer or the heap grows without bound.
@@ -13,7 +15,7 @@
 
 #include "tests/bench/bench.h"
 
-enum { MESSAGES = 3500000, BATCH = 128, QUEUE = 64 };
+enum { THREADS = 3, MESSAGES = 3000000, BATCH = 128, QUEUE = 64 };
 
 struct message {
     size_t size;  // of the whole block
@@ -44,7 +46,7 @@ static void put(struct queue *queue, struct batch *batch)
     while (queue->n_put - queue->n_taken == QUEUE)
         pthread_cond_wait(&queue->changed, &queue->lock);
     queue->slot[queue->n_put++ % QUEUE] = batch;
-    pthread_cond_signal(&queue->changed);
+    pthread_cond_broadcast(&queue->changed);
     pthread_mutex_unlock(&queue->lock);
 }
 
@@ -54,7 +56,7 @@ static struct batch *take(struct queue *queue)
     while (queue->n_put == queue->n_taken)
         pthread_cond_wait(&queue->changed, &queue->lock);
     struct batch *batch = queue->slot[queue->n_taken++ % QUEUE];
-    pthread_cond_signal(&queue->changed);
+    pthread_cond_broadcast(&queue->changed);
     pthread_mutex_unlock(&queue->lock);
     return batch;
 }
@@ -68,63 +70,108 @@ static struct message *new_message(size_t size, uint64_t tag)
     return message;
 }
 
-static void *produce(void *arg)
+static struct batch *new_batch(struct bench_rng *rng, size_t n_left)
 {
-    size_t n_left = *(size_t *)arg;
+    struct batch *batch = bench_must(malloc(sizeof *batch));
+    batch->n_messages = n_left < BATCH ? n_left : BATCH;
+    for (size_t i = 0; i < batch->n_messages; i++)
+        batch->message[i] = new_message(bench_size(rng, 32, 1024), n_left - i);
+    return batch;
+}
+
+static void filter(struct batch *batch)
+{
+    for (size_t i = 0; i < batch->n_messages; i++) {
+        struct message *old = batch->message[i];
+        batch->message[i] = new_message(old->size / 2 + 32, old->tag + old->size);
+        free(old);
+    }
+}
+
+/* Frees the batch and all in it; returns its part of the sum. */
+static uint64_t consume(struct batch *batch)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < batch->n_messages; i++) {
+        sum += batch->message[i]->tag * batch->message[i]->size;
+        free(batch->message[i]);
+    }
+    free(batch);
+    return sum;
+}
+
+struct order {
+    size_t n_messages;
+    size_t n_ends;  // one for each reader of the queue
+};
+
+static void *produce_all(void *arg)
+{
+    const struct order *order = arg;
+    size_t n_left = order->n_messages;
     struct bench_rng rng = { 4 };
     while (n_left) {
-        struct batch *batch = bench_must(malloc(sizeof *batch));
-        batch->n_messages = n_left < BATCH ? n_left : BATCH;
-        for (size_t i = 0; i < batch->n_messages; i++)
-            batch->message[i] = new_message(bench_size(&rng, 32, 1024), n_left - i);
+        struct batch *batch = new_batch(&rng, n_left);
         n_left -= batch->n_messages;
         put(&raw, batch);
     }
-    put(&raw, bench_must(calloc(1, sizeof(struct batch))));
+    for (size_t i = 0; i < order->n_ends; i++)
+        put(&raw, bench_must(calloc(1, sizeof(struct batch))));
     return NULL;
 }
 
-static void *filter(void *arg)
+static void *filter_all(void *arg)
 {
     (void)arg;
     size_t n_messages;
     do {
         struct batch *batch = take(&raw);
         n_messages = batch->n_messages;
-        for (size_t i = 0; i < n_messages; i++) {
-            struct message *old = batch->message[i];
-            batch->message[i] = new_message(old->size / 2 + 32, old->tag + old->size);
-            free(old);
-        }
+        filter(batch);
         put(&filtered, batch);
     } while (n_messages);
     return NULL;
 }
 
-static uint64_t consume(void)
+/* Consumes until `n_ends` ends came; filters first when `from` is the raw queue. */
+static uint64_t consume_all(struct queue *from, size_t n_ends)
 {
     uint64_t sum = 0;
-    size_t n_messages;
-    do {
-        struct batch *batch = take(&filtered);
-        n_messages = batch->n_messages;
-        for (size_t i = 0; i < n_messages; i++) {
-            sum += batch->message[i]->tag * batch->message[i]->size;
-            free(batch->message[i]);
-        }
-        free(batch);
-    } while (n_messages);
+    while (n_ends) {
+        struct batch *batch = take(from);
+        if (!batch->n_messages) n_ends--;
+        if (from == &raw) filter(batch);
+        sum += consume(batch);
+    }
+    return sum;
+}
+
+static uint64_t alone(size_t n_left)
+{
+    uint64_t sum = 0;
+    struct bench_rng rng = { 4 };
+    while (n_left) {
+        struct batch *batch = new_batch(&rng, n_left);
+        n_left -= batch->n_messages;
+        filter(batch);
+        sum += consume(batch);
+    }
     return sum;
 }
 
 int main(int argc, char **argv)
 {
-    size_t n_messages = bench_steps(argc, argv, MESSAGES);
-    pthread_t producer, filterer;
-    if (pthread_create(&producer, NULL, produce, &n_messages)) return 2;
-    if (pthread_create(&filterer, NULL, filter, NULL)) return 2;
-    uint64_t checksum = consume();
+    size_t n_threads = bench_threads(argc, argv, THREADS);
+    size_t n_filters = n_threads > 2 ? n_threads - 2 : 0;
+    struct order order = { bench_steps(argc, argv, MESSAGES), n_filters + !n_filters };
+    pthread_t producer, filterer[BENCH_THREADS];
+    if (n_threads == 1) return bench_report("pipeline", alone(order.n_messages));
+
+    if (pthread_create(&producer, NULL, produce_all, &order)) return 2;
+    for (size_t i = 0; i < n_filters; i++)
+        if (pthread_create(&filterer[i], NULL, filter_all, NULL)) return 2;
+    uint64_t checksum = consume_all(n_filters ? &filtered : &raw, order.n_ends);
     pthread_join(producer, NULL);
-    pthread_join(filterer, NULL);
+    for (size_t i = 0; i < n_filters; i++) pthread_join(filterer[i], NULL);
     return bench_report("pipeline", checksum);
 }

@@ -2,7 +2,7 @@
 /*
  * server.c - a server whose threads hand blocks to each other.
  *
- * Imitates: a web or database server. Each of four threads takes requests; a request
+ * Imitates: a web or database server. Each of its threads takes requests; a request
  * allocates a session, a few headers and a buffer, frees most of it at once, and
  * leaves its answer in a table that all threads share. Whoever uses that place next
  * frees the answer, so about one block in nine dies in another thread than its own.
@@ -15,7 +15,7 @@
 
 #include "tests/bench/bench.h"
 
-enum { THREADS = 4, REQUESTS = 450000, SHARED = 8192, HEADERS = 4 };
+enum { THREADS = 4, REQUESTS = 1600000, SHARED = 8192, HEADERS = 4 };
 
 struct answer {
     uint64_t tag;
@@ -85,15 +85,16 @@ static void *work(void *arg)
 
 int main(int argc, char **argv)
 {
-    static struct worker worker[THREADS];
+    static struct worker worker[BENCH_THREADS];
+    size_t n_threads = bench_threads(argc, argv, THREADS);
     uint64_t checksum = 0;
 
-    for (size_t i = 0; i < THREADS; i++) {
+    for (size_t i = 0; i < n_threads; i++) {
         worker[i].seed = 300 + i;
-        worker[i].n_requests = bench_steps(argc, argv, REQUESTS);
+        worker[i].n_requests = bench_steps(argc, argv, REQUESTS / n_threads);
         if (pthread_create(&worker[i].thread, NULL, work, &worker[i])) return 2;
     }
-    for (size_t i = 0; i < THREADS; i++) {
+    for (size_t i = 0; i < n_threads; i++) {
         pthread_join(worker[i].thread, NULL);
         checksum += worker[i].checksum;
     }

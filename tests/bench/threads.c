@@ -3,8 +3,8 @@
  * threads.c - threads that start, work a little and end.
  *
  * Imitates: a server with a thread for each connection, or a library that starts
- * threads for every parallel loop. Two run at a time. Each allocates some hundred
- * blocks, frees nine tenths and leaves the rest to the thread that joins it.
+ * threads for every parallel loop. Two run at a time, unless the second argument says
+ * another number. Each allocates some hundred blocks, frees nine tenths and leaves the rest to the thread that joins it.
  *
  * The main thread holds some megabytes all the while, as the state of a server.
  *
@@ -15,7 +15,7 @@
 
 #include "tests/bench/bench.h"
 
-enum { ROUNDS = 5000, ABREAST = 2, BLOCKS = 400, LEFT_ONE_IN = 10, STATE = 16000 };
+enum { VISITS = 10000, ABREAST = 2, BLOCKS = 400, LEFT_ONE_IN = 10, STATE = 16000 };
 
 struct visitor {
     pthread_t thread;
@@ -49,10 +49,11 @@ static void *visit(void *arg)
 
 int main(int argc, char **argv)
 {
-    static struct visitor visitor[ABREAST];
+    static struct visitor visitor[BENCH_THREADS];
     static void *state[STATE];
     struct bench_rng rng = { 10 };
-    size_t rounds = bench_steps(argc, argv, ROUNDS);
+    size_t abreast = bench_threads(argc, argv, ABREAST);
+    size_t rounds = bench_steps(argc, argv, VISITS / abreast);
     uint64_t checksum = 0;
 
     for (size_t i = 0; i < STATE; i++) {
@@ -62,13 +63,13 @@ int main(int argc, char **argv)
     }
 
     for (size_t round = 0; round < rounds; round++) {
-        for (size_t i = 0; i < ABREAST; i++) {
+        for (size_t i = 0; i < abreast; i++) {
             struct visitor *v = &visitor[i];
-            v->seed = round * ABREAST + i;
+            v->seed = round * abreast + i;
             v->checksum = 0;
             if (pthread_create(&v->thread, NULL, visit, v)) return 2;
         }
-        for (size_t i = 0; i < ABREAST; i++) {
+        for (size_t i = 0; i < abreast; i++) {
             struct visitor *v = &visitor[i];
             pthread_join(v->thread, NULL);
             checksum += v->checksum;
