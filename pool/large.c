@@ -432,6 +432,8 @@ void tp_large_free(void *p)
 bool tp_large_resize(void *p, size_t bytes)
 {
     struct tp_slab *slab = huge_at(p);
+    // It may be the run behind that was just freed.
+    if (slab && bytes > slab->granules << TP_GRANULE_SHIFT) tp_nearby_empty();
     if (slab) return bytes >= TP_HUGE_MIN && tp_huge_resize(slab, bytes);
     int saved = errno;
     size_t now = tp_je_xallocx(p, bytes, 0, 0);

@@ -4,8 +4,9 @@
  *
  * Idea: a program that frees a buffer and asks for one like it again pays huge.c's lock,
  * its search and its joining twice, for the same run. Here such a run waits a moment as
- * it is: no free run yet, no block any more. Threads have a line of LINES, by the number
- * of their heap; several may share one.
+ * it is: no free run any more or yet. A thread has a line of four entries, by the number
+ * of its heap, so that several may share one; and one entry, for a run of any size, is
+ * everybody's.
  *
  * An entry is one word: the run's place, its granules and when it was put there. Who
  * changes the word from an entry to 0, by compare and exchange, has the run to himself,
@@ -18,13 +19,14 @@
  *   - a signal handler, or a fork, falls before or after an exchange. A run that a thread
  *     had to itself when a fork left it behind is lost to the child, which is all.
  *
+ * Why this costs no memory: huge.c counts a run at hand as in use, so what is idle there
+ * and what is at hand make no more than was in use lately (or 2 MiB above what is). Who
+ * finds nothing puts back his line, and the shared entry, before he asks huge.c: nobody
+ * takes new pages while he keeps old ones. Only others may, for the 2 MiB of a line.
+ *
  * Holds always:
  *   - the descriptor of a run at hand says that nothing begins there, so that a second
  *     free of the block is noticed;
- *   - huge.c counts the run as in use: what lies idle there and what is at hand of one
- *     line make no more than was in use lately, or two megabytes above it;
- *   - a request that finds nothing puts its whole line back first: it never takes new
- *     pages while its own thread keeps old ones;
  *   - nothing stays for longer than from one tp_nearby_age() to the next but one.
  *
  * Knows nothing of: heaps, counters, who frees.
@@ -34,11 +36,11 @@
 
 #include "pool/huge.h"
 
-enum { TP_NEARBY_MOST = 18 * TP_GRANULE };  // bytes of a block; of a line, 2 MiB
+enum { TP_NEARBY_LINE_MOST = 18 * TP_GRANULE };  // bytes of a block in a line
 
 /*
- * A block of `bytes`, as from tp_huge_alloc() without an alignment, and its content is
- * anything; NULL when none of about that size is at hand of `line` (any number).
+ * A block of `bytes`, as from tp_huge_alloc() without an alignment, and its content
+ * is anything; NULL when none of about that size is at hand of `line` (any number).
  * Needs: bytes >= TP_HUGE_MIN.
  */
 struct tp_slab *tp_nearby_take(unsigned line, size_t bytes);

@@ -50,7 +50,7 @@ static TP_SLOW void *alloc_large(size_t size, size_t align, bool zero)
 {
     struct tp_heap *heap = size > PTRDIFF_MAX ? NULL : tp_slow_enter_quick();
     if (!heap) return tp_slow_without_heap(size);
-    bool usual = size <= TP_NEARBY_MOST && size >= TP_HUGE_MIN && align <= TP_GRANULE;
+    bool usual = size >= TP_HUGE_MIN && align <= TP_GRANULE;
     struct tp_slab *slab = usual ? tp_nearby_take(heap->index, size) : NULL;
     if (!slab) return alloc_far(heap, size, align, zero);
     void *p = slab->large_start;
