@@ -7,7 +7,7 @@
 enum {
     LINES = 16,
     ENTRIES = 4,       // of a line
-    SLACK_SHIFT = 3,   // a block may have an eighth more granules than were asked for
+    SLACK_SHIFT = 4,   // a block may have 1/16 more granules than were asked for
     AGE_SHIFT = 32,    // of an entry: the granules' place, 16 bits of when,
     SIZE_SHIFT = 48,   // and how many
     NONE = 1 << 16,    // no time at which an entry was put there
