@@ -17,14 +17,14 @@
 
 /* pool.c: the cold exits of tp_fast_alloc(). `bin` tells the class. */
 TP_SLOW void *tp_cold_refill(size_t size, struct tp_bin *bin);
-TP_COLD void *tp_cold_event(size_t size, struct tp_bin *bin, struct tp_block *block);
+TP_SLOW void *tp_cold_event(size_t size, struct tp_bin *bin, struct tp_block *block);
 void *tp_cold_medium(size_t size);
 TP_SLOW void *tp_cold_alloc(size_t size, unsigned c);
 
 /* pool.c: the cold exits of tp_fast_free(). */
 TP_SLOW void tp_cold_free(void *p);
-TP_COLD void tp_cold_edge(void *p);
-TP_COLD void tp_cold_emptied(struct tp_slab *slab);
+TP_SLOW void tp_cold_edge(void *p);
+TP_SLOW void tp_cold_emptied(struct tp_slab *slab);
 _Noreturn TP_COLD void tp_cold_double_free(void *p);
 
 /* Takes a block of class `c`, on the books as a request of `size`. Context: hot. */

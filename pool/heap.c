@@ -12,8 +12,9 @@ enum {
     ENOUGH_BYTES = 4096,  // a list worth taking without a look around: so many bytes,
     ENOUGH_MOST = 8,      // or so many blocks
     LOOK = 8,             // slabs looked at for a longer list
-    SPARES = 2,           // empty slabs of one granule kept by a heap for each class
-    SPARES_LONG = 1,      // longer ones
+    LEND_LEAST = 256,  // bytes of a block: smaller ones are carved 16 at once, or more
+    SPARES = 2,        // empty slabs of one granule kept by a heap for each class
+    SPARES_LONG = 1,   // longer ones
 };
 
 uintptr_t tp_heap_watch;
@@ -318,6 +319,18 @@ void tp_heap_emptied(struct tp_heap *heap, struct tp_slab *slab)
     release(heap, slab);
 }
 
+void tp_heap_lend(struct tp_heap *heap, struct tp_slab *slab)
+{
+    // Bins of small blocks are filled with many at a time: nobody waits for these.
+    bool lends = slab->used == 0 && slab->bytes >= LEND_LEAST && !slab->awaited &&
+        !heap->bins[slab->class].free && !heap->spares[slab->class];
+    if (!lends || !take_local(heap, slab)) {
+        tp_heap_emptied(heap, slab);
+        return;
+    }
+    heap->lent |= (uint64_t)1 << slab->class;
+}
+
 void tp_heap_put(struct tp_heap *heap, struct tp_slab *slab, void *p)
 {
     struct tp_block *block = p;
@@ -332,19 +345,30 @@ void tp_heap_put(struct tp_heap *heap, struct tp_slab *slab, void *p)
     if (slab->used <= 0) tp_heap_emptied(heap, slab);
 }
 
+static void empty_bin(struct tp_heap *heap, unsigned c)
+{
+    struct tp_block *block = heap->bins[c].free;
+    heap->bins[c].free = NULL;
+    while (block) {
+        struct tp_block *next = block->next;
+        struct tp_slab *slab = tp_slab_at(block);
+        if (!slab) break;
+        tp_heap_put(heap, tp_slab_head(slab), block);
+        block = next;
+    }
+}
+
 void tp_heap_empty_bins(struct tp_heap *heap)
 {
-    for (unsigned c = 0; c < TP_CLASSES; c++) {
-        struct tp_block *block = heap->bins[c].free;
-        heap->bins[c].free = NULL;
-        while (block) {
-            struct tp_block *next = block->next;
-            struct tp_slab *slab = tp_slab_at(block);
-            if (!slab) break;
-            tp_heap_put(heap, tp_slab_head(slab), block);
-            block = next;
-        }
-    }
+    for (unsigned c = 0; c < TP_CLASSES; c++) empty_bin(heap, c);
+    heap->lent = 0;
+}
+
+void tp_heap_empty_lent(struct tp_heap *heap)
+{
+    for (uint64_t lent = heap->lent; lent; lent &= lent - 1)
+        empty_bin(heap, (unsigned)__builtin_ctzll(lent));
+    heap->lent = 0;
 }
 
 static void collect_slab(struct tp_heap *heap, struct tp_slab *slab)

@@ -52,6 +52,7 @@ struct tp_heap {
     uint8_t spares[TP_CLASSES];  // empty slabs kept on the shelf
     uint8_t direct[TP_CLASSES];  // blocks put into bins since they were filled
     uint64_t fresh;              // bit c: the blocks in bins[c] were never written
+    uint64_t lent;  // bit c: bins[c] got blocks that a slab would do without
     _Atomic(struct tp_slab *) callers;  // full slabs that got a block back
     uintptr_t outer;                    // of a shared heap: what tp_slow_end() wants
     struct tp_sampler sampler;          // when the next sample is due
@@ -59,6 +60,7 @@ struct tp_heap {
     uint32_t index;  // slot: its place in the bays, and in the live file
     uint32_t slabs;  // owned, full ones included
     uint8_t rounds;  // of thread destructors seen
+    uint8_t passes;  // events since the last whole one, see slow.h
     bool alive;      // false: the placeholders of threads without a heap
     bool shared;     // used by many threads, under a lock
 };
@@ -104,7 +106,7 @@ extern uintptr_t tp_heap_watch;
 void tp_heap_init(struct tp_heap *heap, uint32_t index);
 
 /* Fills the empty bin `c`; false when there is no memory. Context: cold; the owner. */
-TP_COLD bool tp_heap_refill(struct tp_heap *heap, unsigned c);
+TP_SLOW bool tp_heap_refill(struct tp_heap *heap, unsigned c);
 
 /* One block of class `c`, leaving the bin empty; NULL without memory. */
 TP_SLOW void *tp_heap_take_one(struct tp_heap *heap, unsigned c);
@@ -113,13 +115,31 @@ TP_SLOW void *tp_heap_take_one(struct tp_heap *heap, unsigned c);
 TP_SLOW void tp_heap_put(struct tp_heap *heap, struct tp_slab *slab, void *p);
 
 /* The owner has freed the last used block of `slab`. Context: cold; the owner. */
-TP_COLD void tp_heap_emptied(struct tp_heap *heap, struct tp_slab *slab);
+TP_SLOW void tp_heap_emptied(struct tp_heap *heap, struct tp_slab *slab);
+
+/*
+ * The same, where the bin may have the slab's blocks once more: the next request is
+ * then a fast one. Until the next tick: tp_heap_empty_lent().
+ */
+TP_SLOW void tp_heap_lend(struct tp_heap *heap, struct tp_slab *slab);
+
+/* Puts a block straight into its bin. Needs: one of the heap's own. */
+static inline void tp_heap_put_in_bin(struct tp_heap *heap, unsigned c, void *p)
+{
+    struct tp_block *block = p;
+    struct tp_bin *bin = &heap->bins[c];
+    block->next = bin->free;
+    bin->free = block;
+    heap->fresh &= ~((uint64_t)1 << c);
+    heap->lent |= (uint64_t)1 << c;
+}
 
 /* Sends a block to the heap that owns its slab. Context: cold; any thread. */
 TP_COLD void tp_heap_send(struct tp_slab *slab, void *p);
 
-/* Puts every block in the bins back on its slab. */
+/* Puts the blocks in the bins back on their slabs: all, or those of lent slabs. */
 TP_COLD void tp_heap_empty_bins(struct tp_heap *heap);
+TP_COLD void tp_heap_empty_lent(struct tp_heap *heap);
 
 /* Takes home what strangers freed; gives empty slabs to the depot. One class, or all. */
 TP_COLD void tp_heap_collect_class(struct tp_heap *heap, unsigned c);

@@ -28,6 +28,7 @@ enum {
 static struct {
     struct tp_lock lock;
     struct tp_slab *bin[BINS];
+    uint64_t filled;   // bit n: bin[n] has a run
     size_t used;       // granules in blocks
     size_t used_high;  // most of `used` since the last tick but one
     size_t used_top;   // most of `used` since the last tick
@@ -85,19 +86,27 @@ static void link_run(struct tp_slab *run, size_t granules, struct part dirty)
     run->fork_era = last->fork_era = tp_fork_era;
     run->dirty_at = (uint32_t)dirty.at;
     run->dirty = (uint32_t)dirty.n;
-    struct tp_slab **bin = &huge.bin[bin_of(granules)];
+    unsigned n = bin_of(granules);
+    struct tp_slab *first = huge.bin[n];
     run->prev = NULL;
-    run->next = *bin;
-    if (*bin) (*bin)->prev = run;
-    *bin = run;
+    run->next = first;
+    if (first) first->prev = run;
+    huge.bin[n] = run;
+    huge.filled |= (uint64_t)1 << n;
     huge.dirty += dirty.n;
 }
 
 static void unlink_run(struct tp_slab *run)
 {
     struct tp_slab *last = run + run->granules - 1;
-    *(run->prev ? &run->prev->next : &huge.bin[bin_of(run->granules)]) = run->next;
     if (run->next) run->next->prev = run->prev;
+    if (run->prev) {
+        run->prev->next = run->next;
+    } else {
+        unsigned n = bin_of(run->granules);
+        huge.bin[n] = run->next;
+        if (!run->next) huge.filled &= ~((uint64_t)1 << n);
+    }
     run->next = run->prev = NULL;
     tp_slab_set_owner(run, 0);
     tp_slab_set_owner(last, 0);
@@ -161,9 +170,11 @@ static bool fits_better(
 static struct tp_slab *find_fit(size_t granules)
 {
     struct tp_slab *best = NULL;
-    for (unsigned bin = bin_of(granules); bin < BINS; bin++) {
+    uint64_t bins = huge.filled >> bin_of(granules) << bin_of(granules);
+    for (; bins; bins &= bins - 1) {
         unsigned looks = 0;
-        for (struct tp_slab *run = huge.bin[bin]; run && looks < FIT_LOOKS; looks++) {
+        struct tp_slab *run = huge.bin[__builtin_ctzll(bins)];
+        for (; run && looks < FIT_LOOKS; looks++) {
             if (run->granules >= granules && fits_better(run, best, granules))
                 best = run;
             run = run->next;
@@ -214,16 +225,6 @@ static size_t cut_run(struct tp_slab *run, struct tp_slab *at, size_t granules)
 
 /* ---- blocks ---- */
 
-static void *describe(struct tp_slab *slab, size_t granules, size_t bytes)
-{
-    slab->granules = granules;
-    slab->huge = true;
-    slab->large_start = tp_slab_start(slab);
-    slab->large_bytes = tp_align_up(bytes, tp_os_page());
-    tp_slab_set_owner(slab, TP_SLAB_LARGE);
-    return slab->large_start;
-}
-
 /* Where in a run to cut: where its pages are, or where the alignment has it. */
 static struct tp_slab *place_in(struct tp_slab *run, size_t granules, size_t align)
 {
@@ -258,23 +259,35 @@ static void *take_block(
         *out_dirty = cut_run(run, at, granules);
         at->mark = 0;
         at->requested = 0;
-        p = describe(at, granules, bytes);
+        at->granules = granules;
+        tp_huge_describe(at, bytes);
+        p = at->large_start;
     }
     tp_lock_leave(&huge.lock);
     return p;
+}
+
+/*
+ * Clearing touches every page, the program perhaps only some: beyond a megabyte the
+ * kernel does it cheaper.
+ */
+static void clear(void *p, size_t bytes, size_t dirty)
+{
+    size_t used = tp_align_up(bytes, tp_os_page());
+    bool small = bytes < PURGE_TO_CLEAR && dirty >= granules_of(bytes) / 2;
+    if (small || !tp_os_purge(p, used)) memset(p, 0, bytes);
+}
+
+void tp_huge_clear(void *p, size_t bytes)
+{
+    clear(p, bytes, granules_of(bytes));
 }
 
 void *tp_huge_alloc(size_t bytes, size_t align, bool zero)
 {
     size_t dirty;
     void *p = take_block(bytes, align, 0, &dirty);
-    if (!p || !zero || !dirty) return p;
-
-    // Clearing touches every page, the program perhaps only some: beyond a megabyte the
-    // kernel does it cheaper.
-    size_t used = tp_align_up(bytes, tp_os_page());
-    bool small = bytes < PURGE_TO_CLEAR && dirty >= granules_of(bytes) / 2;
-    if (small || !tp_os_purge(p, used)) memset(p, 0, bytes);
+    if (p && zero && dirty) clear(p, bytes, dirty);
     return p;
 }
 
@@ -356,7 +369,8 @@ bool tp_huge_resize(struct tp_slab *slab, size_t bytes)
 {
     size_t have = slab->granules, want = granules_of(bytes);
     if (want < have) {
-        describe(slab, want, bytes);
+        slab->granules = want;
+        tp_huge_describe(slab, bytes);
         give_back(slab + want, have - want, true, have - want);
         return true;
     }
@@ -368,8 +382,10 @@ bool tp_huge_resize(struct tp_slab *slab, size_t bytes)
         if (good) cut_run(after, after, want - have);
         tp_lock_leave(&huge.lock);
     }
-    if (good) describe(slab, want, bytes);
-    return good;
+    if (!good) return false;
+    slab->granules = want;
+    tp_huge_describe(slab, bytes);
+    return true;
 }
 
 /*
@@ -425,5 +441,6 @@ void tp_huge_forked(bool alone)
     if (alone) return;
     // Runs of the era before are no longer idle_at(): they are forgotten.
     memset(huge.bin, 0, sizeof(huge.bin));
+    huge.filled = 0;
     huge.dirty = huge.dirty_low = 0;
 }

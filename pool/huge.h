@@ -33,7 +33,25 @@ enum { TP_HUGE_MIN = TP_POOL_MAX + 1 };  // bytes, or alignment, served here
  */
 TP_COLD void *tp_huge_alloc(size_t bytes, size_t align, bool zero);
 
-/* Needs: the descriptor of a huge block's first granule. */
+/* Clears a block whose pages may all be there and hold anything. */
+TP_SLOW void tp_huge_clear(void *p, size_t bytes);
+
+/*
+ * Says that a block of `bytes` begins at the run of `slab`, of slab->granules. Who takes
+ * a new block starts a note of it (tp_note) too.
+ */
+static inline void tp_huge_describe(struct tp_slab *slab, size_t bytes)
+{
+    slab->huge = true;
+    slab->large_start = tp_slab_start(slab);
+    slab->large_bytes = tp_align_up(bytes, tp_os_page());
+    tp_slab_set_owner(slab, TP_SLAB_LARGE);
+}
+
+/*
+ * Needs: the descriptor of a huge block's first granule, or of a run that was one, with
+ * its granules (nearby.h).
+ */
 TP_COLD void tp_huge_free(struct tp_slab *slab);
 
 /* Grows or shrinks in place; true when the block now has `bytes`. Needs: as above. */

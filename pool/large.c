@@ -19,8 +19,7 @@
  * fork handlers kept for tp_large_before_fork().
  */
 #include "pool/counters.h"
-#include "pool/huge.h"
-#include "pool/slab.h"
+#include "pool/nearby.h"
 
 #include <errno.h>
 #include <sys/mman.h>
@@ -320,6 +319,7 @@ void *tp_large_alloc(size_t bytes, size_t align, bool zero)
     if (bytes >= TP_HUGE_MIN || align >= TP_HUGE_MIN) {
         size_t least = bytes > TP_HUGE_MIN ? bytes : TP_HUGE_MIN;
         void *run = tp_huge_alloc(least, align, zero);
+        if (!run && tp_nearby_empty()) run = tp_huge_alloc(least, align, zero);
         if (run) return run;
     }
     int flags = zero ? 0x40 : 0;                             // MALLOCX_ZERO
@@ -432,6 +432,8 @@ void tp_large_free(void *p)
 bool tp_large_resize(void *p, size_t bytes)
 {
     struct tp_slab *slab = huge_at(p);
+    // It may be the run behind that was just freed.
+    if (slab && bytes > slab->granules << TP_GRANULE_SHIFT) tp_nearby_empty();
     if (slab) return bytes >= TP_HUGE_MIN && tp_huge_resize(slab, bytes);
     int saved = errno;
     size_t now = tp_je_xallocx(p, bytes, 0, 0);

@@ -20,9 +20,10 @@ bool tp_peak_every;
 static int64_t limit_for(int64_t net, uint32_t running)
 {
     if (tp_peak_every) return 0;
-    if (!running) running = 1;
-    int64_t least = running == 1 ? LEAST_ALONE : LEAST_TOGETHER;
-    return tp_min_i64(tp_max_i64(net / (SHARE * (int64_t)running), least), MOST);
+    bool several = running > 1;
+    int64_t least = several ? LEAST_TOGETHER : LEAST_ALONE;
+    int64_t share = several ? net / (SHARE * (int64_t)running) : net / SHARE;
+    return tp_min_i64(tp_max_i64(share, least), MOST);
 }
 
 static bool raise_to(_Atomic(int64_t) *high, int64_t value)
@@ -97,6 +98,25 @@ static void flush_every(struct tp_counters *counters)
     if (net) tp_peak_every_add(net);
 }
 
+/*
+ * True when all that note_peak() would do is done: a thread that is alone, and neither
+ * the peak nor the limit is another. Most flushes of a program with large blocks.
+ */
+static bool is_noted(struct tp_counters *counters, int64_t top, int64_t after)
+{
+    struct tp_totals *totals = &tp_account.totals;
+    bool alone = counters->state == TP_RUNNING &&
+        atomic_load_explicit(&totals->running, memory_order_relaxed) == 1 &&
+        counters->others_seen == disturbances();
+    bool small = counters->limit == LEAST_ALONE && after < SHARE * LEAST_ALONE;
+    if (!alone || (!small && limit_for(after, 1) != counters->limit) ||
+        top > atomic_load_explicit(&totals->peak_single, memory_order_relaxed) ||
+        top > atomic_load_explicit(&totals->peak_estimate, memory_order_relaxed))
+        return false;
+    counters->width = counters->limit;
+    return true;
+}
+
 void tp_peak_flush(struct tp_counters *counters)
 {
     if (tp_peak_every) {
@@ -109,7 +129,8 @@ void tp_peak_flush(struct tp_counters *counters)
     counters->room = 0;
     int64_t before =
         atomic_fetch_add_explicit(&tp_account.totals.net, net, memory_order_relaxed);
-    note_peak(counters, top, before, before + net);
+    if (!is_noted(counters, before + top, before + net))
+        note_peak(counters, top, before, before + net);
 }
 
 void tp_peak_edge(struct tp_counters *counters)
@@ -125,8 +146,7 @@ void tp_peak_edge(struct tp_counters *counters)
 
 void tp_peak_settle(struct tp_counters *counters)
 {
-    int64_t net = tp_peak_net(counters);
-    if (net >= counters->limit || net <= -counters->limit) tp_peak_flush(counters);
+    if (tp_peak_is_due(counters)) tp_peak_flush(counters);
 }
 
 void tp_peak_attach(struct tp_counters *counters)

@@ -59,6 +59,13 @@ TP_SLOW void tp_peak_flush(struct tp_counters *counters);
 /* With `tp_peak_every`: live bytes are at `net`, which is more than ever. */
 TP_SLOW void tp_peak_every_raise(int64_t net);
 
+/* True when |x| has passed the limit. */
+static inline bool tp_peak_is_due(const struct tp_counters *counters)
+{
+    int64_t net = tp_peak_net(counters);
+    return net >= counters->limit || net <= -counters->limit;
+}
+
 /* Flushes if |x| has passed the limit. Context: the owner. */
 TP_SLOW void tp_peak_settle(struct tp_counters *counters);
 

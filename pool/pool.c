@@ -11,6 +11,7 @@
 #include "pool/fast.h"
 #include "pool/follow.h"
 #include "pool/marks.h"
+#include "pool/nearby.h"
 #include "pool/slow.h"
 
 #include <string.h>
@@ -19,24 +20,44 @@ enum { DIRECT_MOST = 16 };  // blocks that go back to a bin between two refills
 
 /* ---- taking ---- */
 
-static TP_COLD void *alloc_large(size_t size, size_t align, bool zero)
+/* A large block goes to the program. */
+static inline void count_large(struct tp_heap *heap, void *p, size_t size, size_t bytes)
+{
+    if (TP_UNLIKELY(tp_slow_options.exact))
+        tp_follow_taken(heap, p, TP_LARGE_CLASS, size, bytes);
+    tp_slow_count_large(heap, size, bytes);
+    struct tp_counters *counters = tp_heap_counters(heap);
+    if (heap->countdown < 0)
+        tp_slow_any_event(heap, p, TP_LARGE_CLASS, size, bytes);
+    else if (tp_peak_is_due(counters))
+        tp_peak_flush(counters);
+}
+
+/* Timed: where nothing is at hand. To read the clock costs half as much as the rest. */
+static TP_SLOW void *alloc_far(
+    struct tp_heap *heap, size_t size, size_t align, bool zero)
 {
     uint64_t begin = tp_os_ticks();
-    struct tp_heap *heap = size > PTRDIFF_MAX ? NULL : tp_slow_enter();
-    if (!heap) return tp_slow_without_heap(size);
     void *p = tp_large_alloc(size, align, zero);
-    if (p) {
-        size_t bytes = tp_large_bytes(p);
-        if (tp_slow_options.exact)
-            tp_follow_taken(heap, p, TP_LARGE_CLASS, size, bytes);
-        tp_slow_count_large(heap, size, bytes);
-        if (heap->countdown < 0) tp_slow_event(heap, p, TP_LARGE_CLASS, size, bytes);
-        tp_peak_settle(tp_heap_counters(heap));
-    }
+    if (p) count_large(heap, p, size, tp_large_bytes(p));
     uint32_t shard = heap->index;
-    tp_slow_leave(heap);
+    tp_slow_leave_quick(heap);
     tp_latency_record(TP_OP_LARGE_MALLOC, shard, tp_os_ticks() - begin);
     return p ? p : tp_slow_fail();
+}
+
+static TP_SLOW void *alloc_large(size_t size, size_t align, bool zero)
+{
+    struct tp_heap *heap = size > PTRDIFF_MAX ? NULL : tp_slow_enter_quick();
+    if (!heap) return tp_slow_without_heap(size);
+    bool usual = size >= TP_HUGE_MIN && align <= TP_GRANULE;
+    struct tp_slab *slab = usual ? tp_nearby_take(heap->index, size) : NULL;
+    if (!slab) return alloc_far(heap, size, align, zero);
+    void *p = slab->large_start;
+    if (zero) tp_huge_clear(p, size);
+    count_large(heap, p, size, slab->large_bytes);
+    tp_slow_leave_quick(heap);
+    return p;
 }
 
 /* Where in the program we are, with check=on. Needs: entered. */
@@ -51,7 +72,7 @@ static uint32_t place_of(struct tp_heap *heap)
  */
 static TP_SLOW void *alloc_slow(size_t size, unsigned c, size_t align)
 {
-    struct tp_heap *heap = tp_slow_enter();
+    struct tp_heap *heap = tp_slow_enter_quick();
     if (!heap) return tp_slow_without_heap(size);
     struct tp_bin *bin = &heap->bins[c];
     size_t bytes = (size_t)bin->bytes;
@@ -69,9 +90,9 @@ static TP_SLOW void *alloc_slow(size_t size, unsigned c, size_t align)
         if (tp_slow_options.exact) tp_follow_taken(heap, block, c, size, bytes);
         tp_heap_count_taken(heap, c, size);
         if (tp_slow_options.exact) tp_peak_settle(tp_heap_counters(heap));
-        if (heap->countdown < 0) block = tp_slow_event(heap, block, c, size, bytes);
+        if (heap->countdown < 0) block = tp_slow_any_event(heap, block, c, size, bytes);
     }
-    tp_slow_leave(heap);
+    tp_slow_leave_quick(heap);
     if (TP_UNLIKELY(tp_slow_checks) && block) {
         if (first != block) tp_check_unused(first, bytes);
         tp_check_taken(block, size, bytes, place);
@@ -103,7 +124,14 @@ void *tp_cold_refill(size_t size, struct tp_bin *bin)
 
 void *tp_cold_event(size_t size, struct tp_bin *bin, struct tp_block *block)
 {
-    struct tp_heap *heap = tp_heap_self;
+    struct tp_heap *heap = tp_slow_enter_plain();
+    if (heap) {
+        // Of small blocks one in hundreds comes here: for them each event is a whole one.
+        bool passes = bin->bytes > TP_SMALL_SLAB_MAX && tp_slow_event_passes(heap);
+        tp_slow_leave_plain();
+        if (passes) return block;
+    }
+    heap = tp_heap_self;
     if (tp_slow_is_busy()) return block;
     unsigned c = class_of_bin(bin);
     void *p = tp_slow_fast_event(heap, c, block, size);
@@ -156,16 +184,21 @@ void *tp_pool_aligned(size_t align, size_t size)
 
 /* ---- giving back ---- */
 
-static void free_large(void *p, size_t bytes)
+/* `slab`: the descriptor of a huge block; NULL: jemalloc's, or it is not told yet. */
+static TP_SLOW void free_large(void *p, struct tp_slab *slab, size_t bytes)
 {
-    uint64_t begin = tp_os_ticks();
-    struct tp_heap *heap = tp_slow_enter();
+    struct tp_heap *heap = tp_slow_enter_quick();
     uint32_t shard = heap ? heap->index : 0;
-    tp_follow_freed(heap, p, TP_LARGE_CLASS, bytes);
+    if (!slab || slab->mark) tp_follow_freed(heap, p, TP_LARGE_CLASS, bytes);
     if (heap) tp_slow_count_large_freed(heap, bytes);
-    if (tp_slow_options.zero) memset(p, 0, bytes);
+    if (TP_UNLIKELY(tp_slow_options.zero)) memset(p, 0, bytes);
+    if (heap && slab && tp_nearby_keep(shard, slab)) {
+        tp_slow_leave_quick(heap);
+        return;
+    }
+    uint64_t begin = tp_os_ticks();
     tp_large_free(p);
-    if (heap) tp_slow_leave(heap);
+    if (heap) tp_slow_leave_quick(heap);
     tp_latency_record(TP_OP_LARGE_FREE, shard, tp_os_ticks() - begin);
 }
 
@@ -183,9 +216,7 @@ static bool put_in_bin(
     if (slab->order ? bin->free != NULL : heap->direct[slab->class] >= DIRECT_MOST)
         return false;
     heap->direct[slab->class]++;
-    block->next = bin->free;
-    bin->free = block;
-    heap->fresh &= ~((uint64_t)1 << slab->class);
+    tp_heap_put_in_bin(heap, slab->class, block);
     return true;
 }
 
@@ -235,7 +266,7 @@ static void look_at(void *p, struct tp_slab *slab)
 }
 
 /* A block of a slab, whoever owns it. `slab` is the head of its run. */
-static void free_block(void *p, struct tp_slab *slab)
+static TP_SLOW void free_block(void *p, struct tp_slab *slab)
 {
     look_at(p, slab);
     struct tp_heap *heap = tp_slow_enter();
@@ -250,6 +281,36 @@ static void free_block(void *p, struct tp_slab *slab)
             tp_count_add(&tp_heap_counters(heap)->remote_frees, 1);
     }
     if (heap) tp_slow_leave(heap);
+}
+
+/*
+ * The usual block that the fast path does not see to the end: our own, in a slab of
+ * several granules and not in the first one. False: free_block() knows what to do.
+ */
+static TP_SLOW bool free_own(void *p, struct tp_slab *slab)
+{
+    struct tp_heap *heap = tp_slow_enter_plain();
+    if (TP_UNLIKELY(!heap)) return false;
+    if (TP_UNLIKELY(!tp_slab_is_plain(slab, heap) || !tp_slab_is_block(slab, p))) {
+        tp_slow_leave_plain();
+        return false;
+    }
+    struct tp_counters *counters = tp_heap_counters(heap);
+    if (TP_UNLIKELY(!tp_peak_calm(counters))) tp_peak_edge(counters);
+    tp_count_add(&counters->frees[slab->class], 1);
+    tp_count_add_signed(&counters->room, slab->bytes);
+    struct tp_block *block = p, *ready = heap->bins[slab->class].free;
+    if (TP_UNLIKELY(block == ready || block == slab->local))
+        tp_die("double free of %p", p);
+    if (!ready) {
+        tp_heap_put_in_bin(heap, slab->class, block);
+    } else {
+        block->next = slab->local;
+        slab->local = block;
+        if (TP_UNLIKELY(tp_count_down(&slab->used))) tp_heap_emptied(heap, slab);
+    }
+    tp_slow_leave_plain();
+    return true;
 }
 
 /* A pointer outside of all that is ours. */
@@ -274,13 +335,17 @@ void tp_cold_free(void *p)
         if (owner & TP_SLAB_INSIDE) owner = tp_slab_owner(slab = slab - slab->back);
         if (tp_exact_on && tp_exact_free(p, slab)) return;
         if (owner & ~(uintptr_t)TP_SLAB_FLAGS) {
-            free_block(p, slab);
+            if (!free_own(p, slab)) free_block(p, slab);
+            return;
+        }
+        if (owner == TP_SLAB_LARGE && slab->large_start == p && slab->huge) {
+            free_large(p, slab, slab->large_bytes);
             return;
         }
     }
     size_t bytes = tp_large_bytes(p);
     if (bytes) {
-        free_large(p, bytes);
+        free_large(p, NULL, bytes);
     } else if (slab) {
         tp_die("double free or invalid pointer: %p holds no block", p);
     } else {
@@ -297,9 +362,15 @@ void tp_cold_edge(void *p)
 
 void tp_cold_emptied(struct tp_slab *slab)
 {
+    struct tp_heap *heap = tp_slow_enter_plain();
+    if (TP_LIKELY(heap)) {
+        // A handler may have used the slab before we got here.
+        if (slab->used <= 0) tp_heap_lend(heap, slab);
+        tp_slow_leave_plain();
+        return;
+    }
     if (tp_slow_is_busy()) return;
     uintptr_t outer = tp_slow_begin();
-    // A handler may have used the slab before we got here.
     if (slab->used <= 0) tp_heap_emptied(tp_heap_self, slab);
     tp_slow_end(outer);
 }
@@ -424,6 +495,7 @@ bool tp_pool_trim(void)
     uintptr_t outer = tp_slow_begin();
     tp_park_collect_all();
     tp_marks_trim(0);
+    tp_nearby_empty();
     size_t purged = tp_depot_purge(0) + tp_large_purge(true);
     tp_slow_end(outer);
     return purged > 0;

@@ -3,8 +3,8 @@
  * pool.h - the page to read: an allocator that counts itself.
  *
  * Idea: requests up to 128 KiB come from size classes (heap.h), larger ones from runs
- * of pages (huge.h), all of them where there is no address space from a private
- * jemalloc (large.c). Every
+ * of pages (huge.h) of which the last few freed are at hand (nearby.h), all of them where
+ * there is no address space from a private jemalloc (large.c). Every
  * block is counted exactly, in the thread that takes or frees it (counters.h), and
  * the peak of live bytes is known with its bound (peak.h). The malloc names are not
  * here: this is an ordinary library that any program can link and test.

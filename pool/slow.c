@@ -7,7 +7,7 @@
 #include "pool/check.h"
 #include "pool/exact.h"
 #include "pool/follow.h"
-#include "pool/huge.h"
+#include "pool/nearby.h"
 #include "pool/pool.h"
 
 #include <errno.h>
@@ -44,6 +44,7 @@ struct tp_pool_options tp_slow_options;
 bool tp_slow_checks;
 bool tp_slow_every;
 bool tp_slow_unsettled;
+bool tp_slow_no_passing;
 
 static _Atomic(uint32_t) no_mark = 1;  // where the kernel has none to offer
 _Atomic(uint32_t) *tp_slow_fork_mark = &no_mark;
@@ -78,6 +79,7 @@ static void open_pool(void)
     if (!tp_slow_options.inert) tp_range_open(reserve_for(&tp_slow_options));
     tp_slow_checks = tp_slow_options.check && tp_check_open();
     tp_slow_every = tp_slow_checks || tp_slow_options.exact;
+    tp_slow_no_passing = tp_slow_options.exact || tp_slow_options.watch_bytes;
     tp_exact_on = tp_slow_options.exact && !tp_slow_checks && !tp_slow_options.zero;
     tp_heap_watch = tp_slow_every || tp_slow_options.zero ? TP_SLAB_WATCHED : 0;
     pool.start_ticks = tp_os_ticks();
@@ -147,6 +149,7 @@ static void purge(struct tp_heap *heap, uint64_t now_ns)
     uint64_t age_ticks = to_ticks(age);
     if (age && !age_ticks) return;  // too early to tell
     tp_marks_trim(age_ticks);
+    tp_nearby_age();
     size_t bytes = tp_depot_purge(age_ticks);
     if (is_time(&pool.purged_large_ns, now_ns, age)) bytes += tp_large_purge(age == 0);
     if (bytes) tp_latency_record(TP_OP_PURGE, heap->index, tp_os_ticks() - begin);
@@ -156,6 +159,7 @@ static void tick(struct tp_heap *heap)
 {
     heap->next_tick = tp_os_ticks() + tp_pool_tick_ticks();
     tp_park_collect();
+    tp_heap_empty_lent(heap);
     tp_heap_drop_spares(heap);
     purge(heap, tp_os_now_ns());
     tp_host_tick();
@@ -352,6 +356,7 @@ void *tp_slow_event(
     struct tp_heap *heap, void *p, unsigned c, size_t size, size_t bytes)
 {
     p = sample(heap, p, c, size, bytes);
+    heap->passes = 0;
     tp_peak_settle(tp_heap_counters(heap));
     if (!tp_follow_is_nested(heap)) tp_follow_catch_up();
     bool ticks = tp_os_ticks() >= heap->next_tick;
@@ -422,16 +427,6 @@ void tp_slow_count_large(struct tp_heap *heap, size_t size, size_t bytes)
     tp_count_add(&counters->large_allocated_bytes, bytes);
     tp_count_add_signed(&counters->room, -(int64_t)bytes);
     heap->countdown -= (int64_t)bytes;
-}
-
-void tp_slow_count_large_freed(struct tp_heap *heap, size_t bytes)
-{
-    struct tp_counters *counters = tp_heap_counters(heap);
-    if (!tp_peak_calm(counters)) tp_peak_edge(counters);
-    tp_count_add(&counters->frees[TP_LARGE_CLASS], 1);
-    tp_count_add(&counters->large_freed_bytes, bytes);
-    tp_count_add_signed(&counters->room, (int64_t)bytes);
-    tp_peak_settle(counters);
 }
 
 void tp_slow_meet_foreign(void)

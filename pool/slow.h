@@ -33,6 +33,11 @@ extern bool tp_slow_checks;
 /* check=on or exact: bins stay empty, so that every malloc takes the slow path. */
 extern bool tp_slow_every;
 
+/* `exact`, or someone watches the bytes: every event is a whole one. */
+extern bool tp_slow_no_passing;
+
+enum { TP_SLOW_PASSES = 15 };  // events that may pass between two whole ones
+
 /* What this thread is in the middle of. Only the thread and its handlers see it. */
 struct tp_slow_now {
     _Atomic(uintptr_t) frame;  // stack address of the slow path under way; 0: none
@@ -66,13 +71,14 @@ extern bool tp_slow_unsettled;  // see tp_host_settle()
 
 /*
  * Enters where nothing is out of the ordinary, and leaves again; NULL: it is not so, and
- * nothing has happened: tp_slow_enter() knows what to do. Context: of all with `exact`.
+ * nothing has happened: tp_slow_enter() knows what to do.
  */
-static inline struct tp_heap *tp_slow_enter_plain(void)
+static inline __attribute__((always_inline)) struct tp_heap *tp_slow_enter_plain(void)
 {
     struct tp_heap *heap = tp_heap_self;
     uint32_t mark = atomic_load_explicit(tp_slow_fork_mark, memory_order_relaxed);
     if (TP_UNLIKELY(!heap->alive || !mark || tp_slow_unsettled ||
+            tp_slow_options.inert ||
             atomic_load_explicit(&tp_slow_now.frame, memory_order_relaxed)))
         return NULL;
     atomic_store_explicit(&tp_slow_now.frame, (uintptr_t)__builtin_frame_address(0),
@@ -82,7 +88,7 @@ static inline struct tp_heap *tp_slow_enter_plain(void)
 }
 
 /* What tp_slow_end(0) does. */
-static inline void tp_slow_leave_plain(void)
+static inline __attribute__((always_inline)) void tp_slow_leave_plain(void)
 {
     atomic_signal_fence(memory_order_seq_cst);
     atomic_store_explicit(&tp_slow_now.frame, 0, memory_order_relaxed);
@@ -95,6 +101,21 @@ static inline void tp_slow_leave_plain(void)
 struct tp_heap *tp_slow_enter(void);
 void tp_slow_leave(struct tp_heap *heap);
 
+/* The two for who need not know which it was. */
+static inline struct tp_heap *tp_slow_enter_quick(void)
+{
+    struct tp_heap *heap = tp_slow_enter_plain();
+    return TP_LIKELY(heap) ? heap : tp_slow_enter();
+}
+
+static inline void tp_slow_leave_quick(struct tp_heap *heap)
+{
+    if (TP_UNLIKELY(heap->shared))
+        tp_slow_leave(heap);
+    else
+        tp_slow_leave_plain();
+}
+
 /* A handler that stepped aside was left by a longjmp: the thread's heap is its again. */
 void tp_slow_come_back(void);
 
@@ -105,6 +126,33 @@ void tp_slow_come_back(void);
  */
 TP_COLD void *tp_slow_event(
     struct tp_heap *heap, void *p, unsigned c, size_t size, size_t bytes);
+
+/*
+ * The usual event among larger blocks, where one comes with every few of them: a flush
+ * at most, and the countdown begins anew. Now and then the other things are looked at
+ * all the same. False: nothing has happened, it is one for tp_slow_event(). Needs: as
+ * above.
+ */
+static inline bool tp_slow_event_passes(struct tp_heap *heap)
+{
+    int64_t to_sample = heap->sampler.to_sample - (heap->armed - heap->countdown);
+    if (to_sample < 0 || heap->passes >= TP_SLOW_PASSES || tp_slow_no_passing)
+        return false;
+    struct tp_counters *counters = tp_heap_counters(heap);
+    if (tp_peak_is_due(counters)) tp_peak_flush(counters);
+    heap->passes++;
+    heap->sampler.to_sample = to_sample;
+    heap->armed = heap->countdown =
+        tp_max_i64(tp_min_i64(tp_peak_headroom(counters), to_sample), 1);
+    return true;
+}
+
+/* The event, whichever it is. */
+static inline void *tp_slow_any_event(
+    struct tp_heap *heap, void *p, unsigned c, size_t size, size_t bytes)
+{
+    return tp_slow_event_passes(heap) ? p : tp_slow_event(heap, p, c, size, bytes);
+}
 
 /* As above, from the fast path; NULL: a signal handler has got the block. */
 TP_COLD void *tp_slow_fast_event(
@@ -124,7 +172,15 @@ TP_COLD uint32_t tp_slow_place(void);
 
 /* The books of a large block of usable `bytes`. Needs: entered. */
 void tp_slow_count_large(struct tp_heap *heap, size_t size, size_t bytes);
-void tp_slow_count_large_freed(struct tp_heap *heap, size_t bytes);
+static inline void tp_slow_count_large_freed(struct tp_heap *heap, size_t bytes)
+{
+    struct tp_counters *counters = tp_heap_counters(heap);
+    if (!tp_peak_calm(counters)) tp_peak_edge(counters);
+    tp_count_add(&counters->frees[TP_LARGE_CLASS], 1);
+    tp_count_add(&counters->large_freed_bytes, bytes);
+    tp_count_add_signed(&counters->room, (int64_t)bytes);
+    if (tp_peak_is_due(counters)) tp_peak_flush(counters);
+}
 
 /* A pointer that is not ours was met: counted. */
 TP_COLD void tp_slow_meet_foreign(void);

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fastpath.c LIBRARY - counts the instructions of malloc and free, one by one.
+ * fastpath.c LIBRARY [pairs] - counts the instructions of malloc and free, one by one.
  *
  * Idea: the parent single-steps a copy of this program that runs under the library,
  * and counts the steps whose instruction lies inside the library. The child marks
  * what is to be counted with int3: one before malloc, one between malloc and
  * free's turn, one after. So neither the PLT nor the harness is in the count.
+ *
+ * Small blocks are taken in a row and then given back; with `pairs` a larger one is
+ * given back before the next is taken.
  *
  * Output, one line a call: `malloc SIZE COUNT` or `free SIZE COUNT`; fastpath.py
  * judges. Status 77 where single-stepping is impossible.
@@ -22,6 +25,8 @@ enum { SKIPPED = 77, CALLS = 300 };
 
 static const size_t sizes[] = { 16, 24, 48, 64, 100, 128, 200, 256, 400, 512, 777,
     1000 };
+
+static const size_t pairs[] = { 40 * 1024, 200 * 1024, 1024 * 1024 };
 
 static inline void mark(void)
 {
@@ -48,6 +53,21 @@ static void child(void)
             mark();
         }
     }
+}
+
+static void child_of_pairs(void)
+{
+    for (unsigned i = 0; i < sizeof pairs / sizeof *pairs; i++)
+        for (unsigned n = 0; n < 2 * CALLS; n++) {
+            bool counted = n >= CALLS;
+            if (counted) mark();
+            char *volatile block = malloc(pairs[i]);
+            if (counted) mark();
+            *block = 1;
+            if (counted) mark();
+            free(block);
+            if (counted) mark();
+        }
 }
 
 /* Where the library's code is mapped in the child. */
@@ -99,17 +119,20 @@ static bool run_to_mark(pid_t pid)
     return WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP;
 }
 
-static void watch(pid_t pid, const char *library)
+static void watch(pid_t pid, const char *library, bool in_pairs)
 {
     uintptr_t low = 0, high = 0;
     int status;
+    size_t rows =
+        in_pairs ? sizeof pairs / sizeof *pairs : sizeof sizes / sizeof *sizes;
     MUST(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));  // the exec
-    for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++)
+    for (unsigned i = 0; i < rows; i++)
         for (unsigned n = 0; n < 2 * CALLS; n++) {
             MUST(run_to_mark(pid));
             if (!high) MUST(find_library(pid, library, &low, &high));
-            printf("%s %zu %ld\n", n < CALLS ? "malloc" : "free", sizes[i],
-                count_to_mark(pid, low, high));
+            bool frees = in_pairs ? n % 2 == 1 : n >= CALLS;
+            printf("%s %zu %ld\n", frees ? "free" : "malloc",
+                in_pairs ? pairs[i] : sizes[i], count_to_mark(pid, low, high));
         }
     ptrace(PTRACE_CONT, pid, NULL, NULL);
     MUST(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
@@ -117,8 +140,12 @@ static void watch(pid_t pid, const char *library)
 
 int main(int argc, char **argv)
 {
+    bool in_pairs = argc > 2 && !strcmp(argv[2], "pairs");
     if (argc < 2) {
-        child();
+        if (getenv("FASTPATH_PAIRS"))
+            child_of_pairs();
+        else
+            child();
         return 0;
     }
     pid_t pid = fork();
@@ -126,6 +153,7 @@ int main(int argc, char **argv)
         char *words[] = { argv[0], NULL };
         if (ptrace(PTRACE_TRACEME, 0, NULL, NULL)) _exit(SKIPPED);
         setenv("LD_PRELOAD", argv[1], 1);
+        if (in_pairs) setenv("FASTPATH_PAIRS", "1", 1);
         execv("/proc/self/exe", words);
         _exit(1);
     }
@@ -136,7 +164,7 @@ int main(int argc, char **argv)
         waitpid(pid, &status, 0);
         return WEXITSTATUS(status);
     }
-    watch(pid, argv[1]);
+    watch(pid, argv[1], in_pairs);
     return 0;
 }
 
