@@ -63,6 +63,9 @@ void tp_unpack_close(struct tp_unpack *unpack);
 bool tp_unpack_read(struct tp_unpack *unpack, void *to, size_t n, size_t *out_n,
     struct tp_error *error);
 
+/* True when no byte is left; while that is not known yet, false. */
+bool tp_unpack_ended(const struct tp_unpack *unpack);
+
 /* Bytes given so far. */
 uint64_t tp_unpack_at(const struct tp_unpack *unpack);
 

@@ -30,6 +30,7 @@ struct tp_unpack {
     const char *name;
     ZSTD_DCtx *zstd;
     off_t from;     // in the file, of what comes after the buffer
+    uint64_t size;  // of the file when it was opened
     uint64_t at;    // bytes given
     uint64_t most;  // to be given
     bool ended;     // the file has
@@ -50,17 +51,21 @@ static bool refill(struct tp_unpack *unpack)
         n += (size_t)got;
         unpack->from += got;
     }
-    unpack->ended = n < BUFFER;
+    unpack->ended = n < BUFFER || (uint64_t)unpack->from >= unpack->size;
     unpack->in = (ZSTD_inBuffer){ unpack->buffer, n, 0 };
     return true;
 }
 
+/* A frame of zstd, or one of those to be skipped that pzstd begins with (RFC 8878). */
 static bool begins_packed(int fd)
 {
-    static const unsigned char magic[4] = { 0x28, 0xb5, 0x2f, 0xfd };  // RFC 8878
+    static const unsigned char frame[4] = { 0x28, 0xb5, 0x2f, 0xfd };
+    static const unsigned char skipped[3] = { 0x2a, 0x4d, 0x18 };
     unsigned char found[4];
     return pread(fd, found, sizeof(found), 0) == sizeof(found) &&
-        memcmp(found, magic, sizeof(magic)) == 0;
+        (memcmp(found, frame, sizeof(frame)) == 0 ||
+            ((found[0] & 0xf0) == 0x50 &&
+                memcmp(found + 1, skipped, sizeof(skipped)) == 0));
 }
 
 bool tp_unpack_open(
@@ -74,8 +79,8 @@ bool tp_unpack_open(
     if (!unpack) return tp_error_set(error, "out of memory");
     unpack->fd = fd;
     unpack->name = name;
-    uint64_t size = (uint64_t)status.st_size;
-    if (__builtin_mul_overflow(size, (uint64_t)RATIO_MAX, &unpack->most))
+    unpack->size = (uint64_t)status.st_size;
+    if (__builtin_mul_overflow(unpack->size, (uint64_t)RATIO_MAX, &unpack->most))
         unpack->most = UINT64_MAX / 2;
     unpack->most += ALWAYS_GOOD;
     unpack->zstd = ZSTD_createDCtx();
@@ -136,6 +141,11 @@ bool tp_unpack_read(
         "cannot read %s: it unpacks to more than %llu MiB, which no recording of its size "
         "does; if it is one, unpack it with zstd -d",
         unpack->name, (unsigned long long)(unpack->most >> 20));
+}
+
+bool tp_unpack_ended(const struct tp_unpack *unpack)
+{
+    return unpack->ended && !unpack->inside && unpack->in.pos == unpack->in.size;
 }
 
 uint64_t tp_unpack_at(const struct tp_unpack *unpack)
