@@ -15,7 +15,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <string.h>
+#include <stdlib.h>
 
 /* Its readers know digits only. */
 static uint64_t figure(const int64_t values[TP_VALUES], enum tp_value value)
@@ -33,10 +33,10 @@ static void write_figures(struct tp_writer *w, const int64_t values[TP_VALUES])
 static void write_path(struct tp_writer *w, const struct tp_module_record *module)
 {
     char path[TP_FORMAT_PATH + 1];
-    tp_module_path(path, module);
-    for (char *at = path; *at; at++)
-        if ((unsigned char)*at < 0x20 || *at == 0x7f) *at = '?';
-    tp_write_text(w, path[0] ? path : "[unknown]");
+    char *clean = tp_export_clean(tp_module_path(path, module));
+    if (!clean) w->error = ENOMEM;
+    tp_write_text(w, clean && clean[0] ? clean : "[unknown]");
+    free(clean);
 }
 
 static void write_maps(struct tp_writer *w, const struct tp_space *space)
