@@ -435,8 +435,9 @@ static bool copy_packed(
     if (n_header < sizeof(header))
         return truncated(cursor->name, cursor->at + n_header, cursor->error);
     cursor->live = cursor->at == 0 && header.state == TP_FILE_LIVE;
-    if (!check_header(cursor, &header, sizeof(header) + tp_unpack_left(packed), &n))
-        return false;
+    // How long a whole dump may be is for the stream to say, when it is read.
+    uint64_t most = cursor->live ? sizeof(header) + tp_unpack_left(packed) : UINT64_MAX;
+    if (!check_header(cursor, &header, most, &n)) return false;
     unsigned char *bytes = malloc((size_t)n);
     if (!bytes) return tp_error_set(cursor->error, "out of memory");
     memcpy(bytes, &header, sizeof(header));

@@ -5,7 +5,8 @@
  * Idea: formats tell frames apart by their addresses. A module stays where its process
  * had it; the same file in another process, or loaded again, is the same module. Where
  * two different ones were at one place (one after the other, or in two processes), the
- * second is put where nothing can be. What has no address gets one of the lowest.
+ * second is put where nothing can be, and so is what has no address: readers without a
+ * name for the lowest addresses give them that of the program's first symbol.
  *
  * Holds always: no two locations have one address, and none has 0.
  */
@@ -16,6 +17,7 @@
 #include <string.h>
 
 #define ELSEWHERE ((uint64_t)1 << 62)  // above every address of a program
+#define NOWHERE ((uint64_t)3 << 61)    // above all that was put there
 #define SIZE_MOST ((uint64_t)1 << 40)
 #define GAP 4096
 
@@ -98,7 +100,7 @@ static int main_first(const void *a, const void *b)
 /* Moves what overlaps, and what is at no possible address. `order` is by start. */
 static void part(struct tp_mapped **order, size_t n)
 {
-    uint64_t end = GAP;  // the first page is for what has no address
+    uint64_t end = GAP;
     uint64_t next = ELSEWHERE;
     for (size_t i = 0; i < n; i++) {
         struct tp_mapped *at = order[i];
@@ -150,7 +152,7 @@ bool tp_space_open(struct tp_space *out, const struct tp_export *export)
     for (size_t i = 0; i < export->n_whos; i++)
         n += export->whos[i].profile->dump->n_modules;
     struct tp_intern files = { 0 };
-    out->next = 1;
+    out->next = NOWHERE;
     out->of = calloc(export->n_whos + 1, sizeof(out->of[0]));
     out->mapped = calloc(n + 1, sizeof(out->mapped[0]));
     bool good = out->of && out->mapped;
