@@ -14,7 +14,7 @@
 static const struct tp_emitter emitters[] = {
     { "text", "txt", "a page to read", .write = tp_text_write },
     { "json", "json", "all there is, for programs", .write = tp_json_write },
-    { "pprof", "pb.gz pprof pprof.gz", "profile.proto, for go tool pprof and its kin",
+    { "pprof", "pb.gz pprof pprof.gz", "profile.proto, for go tool pprof",
         TP_PACKING_GZIP, .write_sites = tp_pprof_write },
     { "folded", "folded", "a line a stack, for flame graphs",
         .write_sites = tp_folded_write },

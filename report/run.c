@@ -402,7 +402,8 @@ int tp_run_main(int argc, char **argv, struct tp_error *error)
     static const struct argp_option options[] = {
         { "sample", 's', "SIZE", 0, "mean bytes between stack samples; off; all", 0 },
         { "out", 'o', "FILE", 0,
-            "name of the recording, with %e %p %h %n %t; default tidepool.%e.%p.tide",
+            "name of the recording, with %e %p %h %n %t; default tidepool.%e.%p.tide; .zst "
+            "is compressed",
             0 },
         { "signal", 'S', "SIGNAL", 0, "dump on this signal; off", 0 },
         { "follow", OPTION_FOLLOW, NULL, 0, "cover programs that the program starts",
