@@ -31,6 +31,8 @@
 
 enum { PAGE = 4096 };
 
+#define BLOCKS_MOST ((int64_t)1 << 31)  // some 10 GB of lines
+
 /* Numbers of strings, places and stacks as the file has them: from 1, in order. */
 struct track {
     struct tp_writer *w;
@@ -291,7 +293,7 @@ static void write_head(struct track *track)
     }
     if (dump->n_command_bytes == 0) tp_write_clean(track->w, dump->process.name, 64);
     tp_write_format(track->w, "\nI %x %x\n", (unsigned)PAGE, 0U);
-    // A block that was live at the peak, by pages of the resident set then known.
+    // The resident set at its highest, in pages.
     tp_write_format(track->w, "R %" PRIx64 "\n", dump->rss_peak_bytes / PAGE);
 }
 
@@ -299,6 +301,7 @@ static void write_all(struct track *track)
 {
     uint32_t n = track->sums.keys.n_items;
     bool last_is_taken = false;
+    int64_t blocks = 0;
     track->plans = calloc((size_t)n + 1, sizeof(track->plans[0]));
     if (!track->plans) {
         fail(track);
@@ -311,8 +314,13 @@ static void write_all(struct track *track)
         track->plans[i] = make_plan(track->sums.values[i], &last_is_taken);
         track->plans[i].trace = write_trace(track, i);
         track->peak = tp_export_add(track->peak, track->plans[i].peak_bytes);
+        blocks = tp_export_add(
+            blocks, positive(track->sums.values[i][TP_VALUE_ALLOCATIONS]));
     }
-    write_events(track);
+    if (blocks > BLOCKS_MOST)
+        track->w->error = EFBIG;
+    else
+        write_events(track);
     free(track->plans);
 }
 
@@ -337,9 +345,14 @@ bool tp_heaptrack_accepts(const struct tp_report *report, struct tp_error *error
 {
     for (size_t i = 0; i < report->n_profiles; i++) {
         const struct tp_dump *dump = report->profiles[i].dump;
-        if (!tp_export_takes(report, &report->profiles[i]) ||
-            dump->sampling.mode == TP_SAMPLING_EXACT)
-            continue;
+        if (!tp_export_takes(report, &report->profiles[i])) continue;
+        if (report->profiles[i].totals.allocations > (uint64_t)BLOCKS_MOST)
+            return tp_error_set(error,
+                "heaptrack's format is of single blocks, and the %llu of process %u are "
+                "too many for a file",
+                (unsigned long long)report->profiles[i].totals.allocations,
+                dump->process.pid);
+        if (dump->sampling.mode == TP_SAMPLING_EXACT) continue;
         return tp_error_set(error,
             "heaptrack's format is of single blocks: it needs a recording made with "
             "sample=all, and process %u has %s",

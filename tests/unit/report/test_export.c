@@ -7,10 +7,12 @@
  */
 #include "tests/unit/report/made_up.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "report/export.h"
 
@@ -287,6 +289,35 @@ static void events_give_the_sums(void **state)
     made_close(&made);
 }
 
+static void no_file_takes_so_many_events(void **state)
+{
+    (void)state;
+    struct tp_error error = { "" };
+    made_init(&made);
+    made.dump.sampling.mode = TP_SAMPLING_EXACT;
+    made.profile.counts = true;
+    struct tp_report report = { .profiles = &made.profile, .n_profiles = 1 };
+    assert_true(tp_heaptrack_accepts(&report, &error));
+    made.profile.totals.allocations = (uint64_t)1 << 40;
+    assert_false(tp_heaptrack_accepts(&report, &error));
+    assert_non_null(strstr(error.text, "too many"));
+
+    // A hostile recording: what one site has too many, another one takes back.
+    made.sites.mode = TP_SAMPLING_EXACT;
+    add_events((int64_t)1 << 60, 1 << 20, 0, 0, 0, 0);
+    made_site(&made, 0, 0, -((int64_t)1 << 60), 0);
+    made_open(&made);
+    struct tp_export export = { .view = &made.view, .whos = &made.who, .n_whos = 1 };
+    struct tp_writer writer;
+    int fd = open("/dev/null", O_WRONLY);
+    tp_writer_init(&writer, fd);
+    tp_heaptrack_write(&writer, &export);
+    assert_false(tp_writer_finish(&writer, "it", &error));
+    assert_string_equal(error.text, "cannot write it: File too large");
+    close(fd);
+    made_close(&made);
+}
+
 /* ---- the table ------------------------------------------------------------------------- */
 
 static const char *chosen(const char *path)
@@ -351,6 +382,7 @@ int main(void)
         cmocka_unit_test(no_two_places_have_one_address),
         cmocka_unit_test(the_same_file_in_two_processes_is_one),
         cmocka_unit_test(events_give_the_sums),
+        cmocka_unit_test(no_file_takes_so_many_events),
         cmocka_unit_test(the_longest_end_of_a_name_chooses),
         cmocka_unit_test(equal_bytes_have_equal_numbers),
     };
