@@ -104,7 +104,7 @@ def formats_pprof():
             require(profile.default == "inuse_space" and profile.time and profile.duration,
                     "the profile lacks its time or default")
             names = {n for _, stack in profile.samples for _, _, l in stack for n, _, _ in l}
-            require({"leak", "main"} <= names, f"functions have no names: {names}")
+            require({"at_peak", "main"} <= names, f"functions have no names: {names}")
             require(profile.mappings[0][2].endswith("/known_sites"), "the program is not first")
             re.compile(profile.drop)
         tidepool.program("go")
@@ -162,7 +162,7 @@ def formats_heap():
                     else:
                         said = tool([name, "--text", "--show_bytes", f"--{option}", scene, path])
                         total = int(re.search(r"Total: (\d+) B", said)[1])
-                        require("leak" in said or path.endswith("sampled.heap"),
+                        require("at_peak" in said or kind == "inuse_space",
                                 f"{name} has no names:\n{said}")
                     same(f"{name}, {kind}", total, wanted)
 
