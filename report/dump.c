@@ -152,8 +152,8 @@ int tp_dump_main(int argc, char **argv, struct tp_error *error)
 {
     static const struct argp_option options[] = {
         { "output", 'o', "FILE", 0,
-            "name of the dump, with %e %p %h %n %t as in TIDEPOOL=out; "
-            "- is the standard output",
+            "name of the dump, with %e %p %h %n %t as in TIDEPOOL=out; .zst "
+            "is compressed; - is the standard output",
             0 },
         { "quiet", 'q', NULL, 0, "do not print the name of the dump", 0 },
         { 0 },

@@ -27,6 +27,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "report/pack.h"
 #include "report/report.h"
 
 struct tp_report;
@@ -43,6 +44,7 @@ struct tp_writer {
     int error;     // errno of the first write that failed; nothing is written after it
     bool colour;   // escape sequences are welcome
     bool unicode;  // so are characters outside ASCII
+    struct tp_pack *pack;  // compresses what is sent; NULL: it goes as it is
     size_t used;
     unsigned depth;  // of open JSON containers
     struct {
@@ -60,6 +62,9 @@ void tp_writer_init(struct tp_writer *writer, int fd);
  * `when` is auto, always or never; NO_COLOR is obeyed unless it is always.
  */
 void tp_writer_adorn(struct tp_writer *writer, const char *when);
+
+/* From now on, and until it is finished, what is written is compressed. */
+void tp_writer_pack(struct tp_writer *writer, enum tp_packing packing);
 
 /* Sends what is left. Fails: false when any write has failed; `name` is the output's. */
 bool tp_writer_finish(
@@ -157,17 +162,52 @@ void tp_json_rate(struct tp_writer *writer, const char *key, double value);
 
 /* ---- formats ---------------------------------------------------------------------- */
 
+struct tp_export;
+
 struct tp_emitter {
-    const char *name;       // as in --format
-    const char *extension;  // of a file that -o names, without the dot
+    const char *name;         // as in --format
+    const char *extensions;   // of a file that -o names; a word each, without the dot
+    const char *help;         // what it is, for the list in --help
+    enum tp_packing packing;  // what its readers expect, whatever the name ends in
+    // One of the two: all there is, or the call sites of the processes asked for.
     void (*write)(struct tp_writer *writer, const struct tp_report *report);
+    void (*write_sites)(struct tp_writer *writer, const struct tp_export *export);
+    // What the format cannot say; NULL: nothing. False with a line for the user.
+    bool (*accepts)(const struct tp_report *report, struct tp_error *error);
 };
 
 /* The emitter of that name, or NULL. */
 const struct tp_emitter *tp_emitter_find(const char *name);
 
-/* The emitter whose extension `path` ends in, or NULL. */
+/* Those of the table, one after another; NULL behind the last. */
+const struct tp_emitter *tp_emitter_at(size_t i);
+
+/*
+ * The emitter that has the longest of the extensions that `path` ends in, or NULL; a .gz
+ * or .zst behind it does not count where it is no part of the extension.
+ */
 const struct tp_emitter *tp_emitter_for_path(const char *path);
+
+/* How the output is compressed: as the format wants it, else as its name says. */
+enum tp_packing tp_emitter_packing(const struct tp_emitter *emitter, const char *path);
+
+/* The names of all formats, "a, b or c". */
+enum { TP_EMITTER_NAMES = 200 };
+const char *tp_emitter_names(char out[TP_EMITTER_NAMES]);
+
+/* Writes the report, whatever the format needs of it. */
+void tp_emitter_write(const struct tp_emitter *emitter, struct tp_writer *writer,
+    const struct tp_report *report);
+
+/* Of call sites; what is in them and how it is told stands in the head of each file. */
+void tp_pprof_write(struct tp_writer *writer, const struct tp_export *export);
+void tp_folded_write(struct tp_writer *writer, const struct tp_export *export);
+void tp_speedscope_write(struct tp_writer *writer, const struct tp_export *export);
+void tp_heap_write(struct tp_writer *writer, const struct tp_export *export);
+void tp_csv_write(struct tp_writer *writer, const struct tp_export *export);
+void tp_heaptrack_write(struct tp_writer *writer, const struct tp_export *export);
+
+bool tp_heaptrack_accepts(const struct tp_report *report, struct tp_error *error);
 
 /* All of them need a report whose tree was built; text needs at least one profile. */
 void tp_text_write(struct tp_writer *writer, const struct tp_report *report);

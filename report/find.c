@@ -10,6 +10,7 @@
  * Knows nothing of: what is inside a recording.
  */
 #include "report/model.h"
+#include "report/pack.h"
 #include "report/survey.h"
 
 #include <ctype.h>
@@ -128,21 +129,23 @@ static bool open_file(struct tp_source *out, const char *path, struct tp_error *
     const char *slash = strrchr(path, '/');
     out->gone = tp_live_name_parse(&name, slash ? slash + 1 : path) && was_left(&name);
     out->path = strdup(path);
-    return out->path || tp_error_set(error, "out of memory");
+    if (!out->path) return tp_error_set(error, "out of memory");
+    return tp_unpack_open(&out->packed, out->fd, out->path, error);
 }
 
 bool tp_recording_name(const char *name)
 {
-    static const char suffix[] = ".tide";
+    static const char suffix[] = ".tide", packed[] = ".zst";
     size_t n = strlen(name), last = n;
     while (last > 0 && isdigit((unsigned char)name[last - 1])) last--;
     if (last < n && last > 0 && name[last - 1] == '.') n = last - 1;
     size_t length = sizeof(suffix) - 1;
+    if (n > 4 && memcmp(name + n - 4, packed, 4) == 0) n -= 4;
     return name[0] != '.' && n > length &&
         memcmp(name + n - length, suffix, length) == 0;
 }
 
-/* Opens the newest *.tide, or *.tide.N, of the current folder. */
+/* Opens the newest *.tide, *.tide.N or *.tide.zst of the current folder. */
 static bool open_newest(struct tp_source *out, struct tp_error *error)
 {
     char newest[256] = "";
@@ -202,8 +205,17 @@ bool tp_source_note(
     return true;
 }
 
+bool tp_source_ended(const struct tp_source *source)
+{
+    struct stat status;
+    if (source->packed) return tp_unpack_ended(source->packed);
+    return fstat(source->fd, &status) < 0 || source->at >= (uint64_t)status.st_size;
+}
+
 void tp_source_close(struct tp_source *source)
 {
+    tp_unpack_close(source->packed);
+    source->packed = NULL;
     if (source->fd >= 0 && (source->fd > 0 || source->path)) close(source->fd);
     free(source->path);
     source->fd = -1;

@@ -84,7 +84,7 @@ static bool add_piece(struct pieces *pieces, struct tp_image *image, bool left)
 static bool is_cut_off(const struct tp_source *source, uint64_t size)
 {
     struct tp_file_header header;
-    if (source->fd < 0 || source->at >= size) return false;
+    if (source->fd < 0 || source->packed || source->at >= size) return false;
     if (size - source->at < sizeof(header)) return true;
     return tp_image_read(source->fd, &header, sizeof(header), source->at) ==
         sizeof(header) &&
@@ -106,7 +106,7 @@ static void add_file(
         return;
     bool good = tp_source_open(&source, path, &ignored), whole = true;
     source.in_use = good && left && !tp_live_unused(source.fd);
-    while (good && (source.at == 0 || source.at < (uint64_t)status.st_size)) {
+    while (good && (source.at == 0 || !tp_source_ended(&source))) {
         struct tp_image image;
         good = tp_image_freeze(&image, &source, &ignored);
         if (!good) break;

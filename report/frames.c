@@ -503,6 +503,13 @@ const struct tp_step *tp_stacks_of(
     return stacks->steps;
 }
 
+const struct tp_place *tp_stacks_at(
+    const struct tp_stacks *stacks, uint32_t node, size_t *out_n)
+{
+    *out_n = is_node(stacks->dump, node) ? stacks->nodes[node].n : 0;
+    return *out_n ? &stacks->places[stacks->nodes[node].first] : NULL;
+}
+
 const struct tp_sum *tp_stacks_all(
     const struct tp_stacks *stacks, enum tp_figure figure)
 {

@@ -64,6 +64,8 @@ struct tp_view {
     struct tp_symbols_wish symbols;
     bool no_symbols;  // addresses instead of names
     bool brief;       // a summary: three sites in three lines
+    bool merge;       // of exports: all processes together
+    unsigned types;   // of pprof, besides the usual: 1 << enum tp_figure
 };
 
 /*
@@ -148,6 +150,13 @@ void tp_stacks_close(struct tp_stacks *stacks);
  */
 const struct tp_step *tp_stacks_of(
     struct tp_stacks *stacks, const struct tp_site *site, size_t *out_n);
+
+/*
+ * The places of one node of a stack, innermost first, nothing folded; 0 of a node that no
+ * site leads to.
+ */
+const struct tp_place *tp_stacks_at(
+    const struct tp_stacks *stacks, uint32_t node, size_t *out_n);
 
 /* The sum over all sites, to be given to tp_sum_estimate(); NULL: it is not exact. */
 const struct tp_sum *tp_stacks_all(

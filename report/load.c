@@ -10,6 +10,7 @@
  * Holds always:
  *   - the rows of a dump cover together no more bytes than the dump has, so that
  *     overlapping rows cannot make the reader allocate more than the file warrants;
+ *   - of a compressed file one dump is in memory at a time, beside its records;
  *   - no other file of report/ turns bytes into structs.
  */
 #include "report/model.h"
@@ -20,6 +21,8 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "report/pack.h"
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
     "records are copied as they are: a big-endian reader needs a conversion here");
@@ -414,6 +417,44 @@ static bool copy_dump(
         cursor->error, "cannot read %s: it changes too fast", source->path);
 }
 
+/*
+ * The same for a compressed file: the dump that follows those that were copied. It is in
+ * memory whole, but no more of the file is. False in *out_there: no dump follows.
+ */
+static bool copy_packed(
+    struct cursor *cursor, struct tp_unpack *packed, bool *out_there)
+{
+    struct tp_file_header header;
+    size_t n_header = 0, n_rest = 0;
+    uint64_t n = 0;
+    cursor->at = tp_unpack_at(packed);
+    if (!tp_unpack_read(packed, &header, sizeof(header), &n_header, cursor->error))
+        return false;
+    *out_there = n_header > 0;
+    if (!*out_there) return true;
+    if (n_header < sizeof(header))
+        return truncated(cursor->name, cursor->at + n_header, cursor->error);
+    cursor->live = cursor->at == 0 && header.state == TP_FILE_LIVE;
+    // How long a whole dump may be is for the stream to say, when it is read.
+    uint64_t most = cursor->live ? sizeof(header) + tp_unpack_left(packed) : UINT64_MAX;
+    if (!check_header(cursor, &header, most, &n)) return false;
+    unsigned char *bytes = malloc((size_t)n);
+    if (!bytes) return tp_error_set(cursor->error, "out of memory");
+    memcpy(bytes, &header, sizeof(header));
+    cursor->image.bytes = bytes;
+    if (!tp_unpack_read(packed, bytes + sizeof(header), (size_t)n - sizeof(header),
+            &n_rest, cursor->error))
+        return false;
+    cursor->image.n_bytes = sizeof(header) + n_rest;
+    // A live file ends where its bytes end.
+    if (cursor->live && !check_header(cursor, &header, cursor->image.n_bytes, &n))
+        return false;
+    if (cursor->image.n_bytes < n)
+        return truncated(
+            cursor->name, cursor->at + cursor->image.n_bytes, cursor->error);
+    return true;
+}
+
 /* ---- recordings -------------------------------------------------------------- */
 
 bool tp_image_freeze(
@@ -427,7 +468,11 @@ bool tp_image_freeze(
     cursor.in_use = source->in_use;
     cursor.at = source->at;
     struct tp_dump dump = { 0 };
-    bool good = copy_dump(&cursor, source, size) && parse_image(&cursor, &dump);
+    bool there = true;
+    bool good = source->packed ? copy_packed(&cursor, source->packed, &there)
+                               : copy_dump(&cursor, source, size);
+    if (good && !there) good = truncated(source->path, cursor.at, error);
+    good = good && parse_image(&cursor, &dump);
     if (good && dump.header.state == TP_FILE_DUMP) {
         *out_image = cursor.image;
         cursor.image.bytes = NULL;
@@ -469,11 +514,29 @@ static bool add_dump(struct tp_recording *recording, struct cursor *cursor)
     return true;
 }
 
+static bool load_packed(struct tp_recording *out_recording,
+    const struct tp_source *source, struct tp_error *error)
+{
+    struct cursor cursor = { .name = source->path, .error = error, .gone = true };
+    bool good = true, there = true;
+    while (good && there) {
+        good = copy_packed(&cursor, source->packed, &there) &&
+            (!there || add_dump(out_recording, &cursor));
+        free(cursor.image.bytes);
+        cursor.image = (struct tp_image){ 0 };
+    }
+    if (good && out_recording->n_dumps == 0)
+        good = tp_error_set(error, "cannot read %s: it is empty", source->path);
+    if (!good) tp_recording_fini(out_recording);
+    return good;
+}
+
 bool tp_recording_load(struct tp_recording *out_recording,
     const struct tp_source *source, struct tp_error *error)
 {
     memset(out_recording, 0, sizeof(*out_recording));
     uint64_t size = 0;
+    if (source->packed) return load_packed(out_recording, source, error);
     if (!file_bytes(source, &size, error)) return false;
     if (size == 0)
         return tp_error_set(error, "cannot read %s: it is empty", source->path);

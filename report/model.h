@@ -31,23 +31,31 @@
 
 /* ---- find.c: where the bytes are ------------------------------------------- */
 
+struct tp_unpack;
+
 struct tp_source {
     int fd;
     char *path;   // as messages name it
-    uint64_t at;  // where tp_image_freeze() finds the dump; 0: the first
+    uint64_t at;  // where tp_image_freeze() finds the dump; 0: the first. In a
+                  // compressed file only forwards, and after the dump before it
     bool gone;    // a live file whose process has ended, or goes on without it
     bool in_use;  // a live file that somebody maps, be the process seen or not
+    struct tp_unpack *packed;  // the bytes of a compressed file; NULL: it is not
 };
 
 /*
  * Opens what the user named: a file of that name, else the live file of the process
  * with that number, else one that such a process left behind. NULL means the newest
- * *.tide in the current folder.
+ * *.tide or *.tide.zst in the current folder. A file compressed by zstd is known by its
+ * first bytes.
  *
  * Fails: false, with nothing open.
  */
 bool tp_source_open(
     struct tp_source *out_source, const char *name, struct tp_error *error);
+
+/* True when the source has no byte at `at` or behind it. What cannot be told is none. */
+bool tp_source_ended(const struct tp_source *source);
 
 /*
  * Fills `out_note` and returns true when `name` is the number of a process that runs now

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "report/model.h"
+#include "report/pack.h"
 
 enum { NAMES_TRIED = 100000 };
 
@@ -138,15 +139,34 @@ bool tp_output_begin(
     return tp_error_set(error, "cannot write %s: %s", wanted, strerror(errno));
 }
 
+bool tp_output_send(
+    int fd, enum tp_packing packing, const struct tp_image *images, size_t n_images)
+{
+    struct tp_pack *pack = NULL;
+    bool good = true;
+    if (packing != TP_PACKING_NONE && !(pack = tp_pack_open(packing, fd))) {
+        errno = ENOMEM;
+        return false;
+    }
+    for (size_t i = 0; good && i < n_images; i++)
+        good = pack ? tp_pack_write(pack, images[i].bytes, images[i].n_bytes)
+                    : tp_output_write(fd, images[i].bytes, images[i].n_bytes);
+    return tp_pack_close(pack) && good;
+}
+
+enum tp_packing tp_output_packing(const char *name)
+{
+    enum tp_packing packing = tp_packing_of(name);
+    return packing == TP_PACKING_ZSTD ? packing : TP_PACKING_NONE;
+}
+
 bool tp_output_place(char **out_path, const char *wanted, const struct tp_image *images,
     size_t n_images, struct tp_error *error)
 {
     char *part = NULL;
     int fd = -1;
     if (!tp_output_begin(&part, &fd, wanted, error)) return false;
-    bool good = true;
-    for (size_t i = 0; good && i < n_images; i++)
-        good = tp_output_write(fd, images[i].bytes, images[i].n_bytes);
+    bool good = tp_output_send(fd, tp_output_packing(wanted), images, n_images);
     if (!good) tp_error_set(error, "cannot write %s: %s", wanted, strerror(errno));
     if (close(fd) < 0 && good)
         good = tp_error_set(error, "cannot write %s: %s", wanted, strerror(errno));
@@ -154,4 +174,50 @@ bool tp_output_place(char **out_path, const char *wanted, const struct tp_image 
     if (!good) unlink(part);
     free(part);
     return good;
+}
+
+/* Compresses all bytes of one file into another. */
+static bool pack_file(int from, int to)
+{
+    enum { PORTION = 1 << 16 };
+    struct tp_pack *pack = tp_pack_open(TP_PACKING_ZSTD, to);
+    unsigned char *bytes = malloc(PORTION);
+    bool good = pack && bytes;
+    int why = good ? 0 : ENOMEM;
+    for (off_t at = 0; good;) {
+        ssize_t n = pread(from, bytes, PORTION, at);
+        if (n < 0 && errno == EINTR) continue;
+        if (n == 0) break;
+        good = n > 0 && tp_pack_write(pack, bytes, (size_t)n);
+        if (!good) why = errno;
+        at += n;
+    }
+    if (pack && !tp_pack_close(pack) && good) {
+        good = false;
+        why = errno;
+    }
+    free(bytes);
+    errno = why;
+    return good;
+}
+
+bool tp_output_pack(
+    char **out_part, const char *part, const char *wanted, struct tp_error *error)
+{
+    int to = -1;
+    int from = open(part, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (from < 0)
+        return tp_error_set(error, "cannot read %s: %s", part, strerror(errno));
+    bool good = tp_output_begin(out_part, &to, wanted, error);
+    if (good && !pack_file(from, to))
+        good = tp_error_set(error, "cannot write %s: %s", wanted, strerror(errno));
+    if (to >= 0 && close(to) < 0 && good)
+        good = tp_error_set(error, "cannot write %s: %s", wanted, strerror(errno));
+    close(from);
+    if (good) return true;
+    if (to >= 0) {
+        unlink(*out_part);
+        free(*out_part);
+    }
+    return false;
 }

@@ -275,6 +275,25 @@ static void tell_gaps(const struct tp_gather *gather, bool started)
             stderr);
 }
 
+/*
+ * Compresses the recording when its name says so. It was gathered as it is, so that what
+ * a killed run leaves can be read; without room for both it stays so, name and all.
+ */
+static void pack(struct session *session)
+{
+    struct tp_gather *gather = &session->gather;
+    struct tp_error error;
+    char *part = NULL;
+    if (tp_output_packing(session->wanted) == TP_PACKING_NONE) return;
+    if (!tp_output_pack(&part, gather->part, session->wanted, &error)) {
+        fprintf(stderr, "tidepool: %s; the recording is not compressed\n", error.text);
+        return;
+    }
+    unlink(gather->part);
+    free(gather->part);
+    gather->part = part;
+}
+
 /* Gives the recording its name and shows what is in it. */
 static bool settle(struct session *session, struct tp_error *error)
 {
@@ -284,6 +303,7 @@ static bool settle(struct session *session, struct tp_error *error)
         unlink(gather->part);
         return true;
     }
+    pack(session);
     bool good = tp_output_settle(&path, gather->part, session->wanted, error);
     if (path && !session->wishes->quiet) summarise(session->wishes, path);
     free(path);
@@ -382,7 +402,8 @@ int tp_run_main(int argc, char **argv, struct tp_error *error)
     static const struct argp_option options[] = {
         { "sample", 's', "SIZE", 0, "mean bytes between stack samples; off; all", 0 },
         { "out", 'o', "FILE", 0,
-            "name of the recording, with %e %p %h %n %t; default tidepool.%e.%p.tide",
+            "name of the recording, with %e %p %h %n %t; default tidepool.%e.%p.tide; .zst "
+            "is compressed",
             0 },
         { "signal", 'S', "SIGNAL", 0, "dump on this signal; off", 0 },
         { "follow", OPTION_FOLLOW, NULL, 0, "cover programs that the program starts",

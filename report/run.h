@@ -32,6 +32,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "report/pack.h"
 #include "report/report.h"
 
 struct tp_image;
@@ -49,9 +50,17 @@ struct tp_output_words {
 bool tp_output_expand(char **out_path, const char *pattern,
     const struct tp_output_words *words, struct tp_error *error);
 
+/* Recordings of these names are compressed: .zst. */
+enum tp_packing tp_output_packing(const char *name);
+
+/* Writes the images one after another, or false with errno set. */
+bool tp_output_send(
+    int fd, enum tp_packing packing, const struct tp_image *images, size_t n_images);
+
 /*
- * Writes the images one after another to `wanted`, or to the next free name; a file
- * beside it grows and is renamed at the end. The caller frees *out_path.
+ * Writes the images one after another to `wanted`, compressed if its name says so, or to
+ * the next free name; a file beside it grows and is renamed at the end. The caller frees
+ * *out_path.
  */
 bool tp_output_place(char **out_path, const char *wanted, const struct tp_image *images,
     size_t n_images, struct tp_error *error);
@@ -66,6 +75,13 @@ bool tp_output_begin(
 /* Gives a finished file the wanted name, or the next free one. The caller frees it. */
 bool tp_output_settle(
     char **out_path, const char *part, const char *wanted, struct tp_error *error);
+
+/*
+ * Compresses a finished file into another one beside `wanted`, which is to be settled
+ * instead; the caller frees *out_part. Fails: false, and nothing is left of it.
+ */
+bool tp_output_pack(
+    char **out_part, const char *part, const char *wanted, struct tp_error *error);
 
 /* Writes all of it, or false with errno set. */
 bool tp_output_write(int fd, const void *bytes, size_t n);

@@ -194,7 +194,10 @@ enum { TP_USUAL_FOLDERS = 3 };
 /* Where live files are looked for: $XDG_RUNTIME_DIR, /dev/shm, /tmp. Returns how many. */
 size_t tp_usual_folders(const char *out_folders[TP_USUAL_FOLDERS]);
 
-/* find.c: true for NAME.tide, and for NAME.tide.N: nothing is ever overwritten. */
+/*
+ * find.c: true for NAME.tide and NAME.tide.zst, and for these with .N: nothing is ever
+ * overwritten.
+ */
 bool tp_recording_name(const char *name);
 
 /* ---- clean.c: offering and removing ---------------------------------------------------- */

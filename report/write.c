@@ -15,6 +15,9 @@
 
 static void send_all(struct tp_writer *writer, const char *bytes, size_t n)
 {
+    if (writer->pack && !writer->error && !tp_pack_write(writer->pack, bytes, n))
+        writer->error = errno;
+    if (writer->pack) return;
     while (n > 0 && !writer->error) {
         ssize_t sent = write(writer->fd, bytes, n);
         if (sent < 0 && errno == EINTR) continue;
@@ -39,6 +42,7 @@ void tp_writer_init(struct tp_writer *writer, int fd)
     writer->error = 0;
     writer->colour = false;
     writer->unicode = false;
+    writer->pack = NULL;
     writer->used = 0;
     writer->depth = 0;
 }
@@ -68,10 +72,20 @@ void tp_writer_adorn(struct tp_writer *writer, const char *when)
         writer->colour = isatty(writer->fd) && term && strcmp(term, "dumb") != 0;
 }
 
+void tp_writer_pack(struct tp_writer *writer, enum tp_packing packing)
+{
+    if (packing == TP_PACKING_NONE) return;
+    flush(writer);
+    writer->pack = tp_pack_open(packing, writer->fd);
+    if (!writer->pack && !writer->error) writer->error = ENOMEM;
+}
+
 bool tp_writer_finish(
     struct tp_writer *writer, const char *name, struct tp_error *error)
 {
     flush(writer);
+    if (!tp_pack_close(writer->pack) && !writer->error) writer->error = errno;
+    writer->pack = NULL;
     if (!writer->error) return true;
     return tp_error_set(error, "cannot write %s: %s", name, strerror(writer->error));
 }

@@ -121,7 +121,7 @@ def sampling(mode=1, depth=64, interval=524288, samples=0, ends=(), frames=0, pe
 
 def module(path, base, start, end, build_id=b"", flags=0, after_ns=0):
     return struct.pack("<5Q2I20sB43x400s", base, start, end, START_MONOTONIC + after_ns, 0,
-                       0, flags, build_id, len(build_id), path.encode())
+                       0, flags, build_id, len(build_id), path.encode("latin-1"))
 
 
 def node(parent, module_index, offset):
@@ -239,6 +239,35 @@ def sites():
         (TIMELINE, 48, b"".join(points))])
 
 
+def exact():
+    """Every allocation with its stack; the name of a module is a formula and worse."""
+    taken = {9: (101, 101 * 173), 1: (7, 7 * 17), LARGE: (1, 300007)}
+    frees = {9: 90, 1: 7}
+    large = (303104, 0)
+    _, _, _, allocated, freed, _ = sums(taken, frees, large)
+    small, tiny, big = (1, 173, 192), (1, 17, 32), (1, 300007, 303104)
+    modules = [module("/opt/tea/=1+1;\"b\"\n\xc3(.so", 0x555555554000, 0x555555554000,
+                      0x555555577000, bytes(range(20)), flags=2),
+               module("/usr/lib/libleaf.so.1", 0x555555554000, 0x555555554000,
+                      0x555555556000, b"\x05\x07\x0b", after_ns=1009)]
+    nodes = [node(0, None, 0), node(0, 0, 0x1009), node(1, 0, 0x200b), node(1, 1, 0x1009),
+             node(0, None, 0)]
+    table = [bytes(160),
+             site(2, 9, [small] * 101, [small] * 90, peak=1, at_peak=(31 * ONE, 0, 0.0, 0.0)),
+             site(3, 1, [tiny] * 7, [tiny] * 7, temporary=5 * ONE),
+             site(4, LARGE, [big], peak=1, at_peak=(ONE, 303104, 0.0, 0.0))]
+    peak = 303104 + 31 * 192
+    regions = standard(
+        process(), totals(net=allocated - freed, single=peak, estimate=peak,
+                          peak_ns=1_009_000_000, large=303104),
+        [slot(taken=taken, frees=frees, large=large)], slabs={9: 5, 1: 1})
+    return dump(regions + [
+        (SAMPLING, 208, sampling(mode=2, interval=0, samples=109, ends=(109,), frames=218,
+                                 peak=1, peak_bytes=peak)),
+        (MODULES, 512, b"".join(modules)), (NODES, 16, b"".join(nodes)),
+        (SITES, 160, b"".join(table))])
+
+
 def threads():
     """A running thread in its second epoch, an ended one recorded, one not, one shared."""
     first = ({3: (211, 211 * 61)}, {3: 199})
@@ -304,7 +333,7 @@ def inert():
 
 
 GOLDEN = {"one_thread": one_thread, "threads": threads, "sites": sites, "hostile": hostile,
-          "family": family, "inert": inert}
+          "exact": exact, "family": family, "inert": inert}
 
 if __name__ == "__main__":
     for key, make in GOLDEN.items():
