@@ -24,7 +24,7 @@
 
 enum {
     GROWTH = 32,      // the interval grows to so many times what was asked for, at most
-    KNOWN_BITS = 13,  // of the number of tallies that are remembered
+    KNOWN_BITS = 16,  // of the number of tallies that are remembered
 };
 
 static const double MOST_TOTAL = 9e18;
