@@ -19,11 +19,13 @@
 #include "report/believe.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum {
-    GROWTH = 32
-};  // the interval grows to so many times what was asked for, at most
+    GROWTH = 32,      // the interval grows to so many times what was asked for, at most
+    KNOWN_BITS = 16,  // of the number of tallies that are remembered
+};
 
 static const double MOST_TOTAL = 9e18;
 static const double NOISE = 2;  // see known_of_group()
@@ -67,13 +69,68 @@ static void group_classes(struct tp_build *build, bool live)
             build->group_of[live][class] = group - 1;
 }
 
-static void add_belief(struct tp_build *build, size_t site, enum figure figure,
-    const struct tp_belief *belief, double least, double most)
+static void add_belief(
+    struct tp_tally *tally, const struct tp_belief *belief, double least, double most)
 {
-    struct tp_tally *tally = &build->tallies[site];
-    tp_belief_add(&tally->belief[figure], belief, 1);
-    tally->least[figure] += least;
-    tally->most[figure] += most;
+    tp_belief_add(&tally->belief, belief, 1);
+    tally->least += least;
+    tally->most += most;
+}
+
+/* ---- what is remembered ---------------------------------------------------------------- */
+
+/*
+ * Most sites of a large program have one sample of one class. Those that were sampled
+ * alike are believed alike, so what was worked out for one is kept for the others.
+ */
+struct alike {
+    uint64_t used;  // 0: nothing; else figure and class
+    double samples;
+    double blocks;
+    double variance;
+    double scale;
+    struct tp_tally tally;
+};
+
+struct tp_scratch {
+    struct tp_blend own_blends[TP_FORMAT_CLASSES];  // of one site, one a group
+    struct tp_halves halves[TP_FORMAT_CLASSES];
+    struct alike known[1 << KNOWN_BITS];
+};
+
+struct tp_scratch *tp_scratch_open(void)
+{
+    return calloc(1, sizeof(struct tp_scratch));
+}
+
+void tp_scratch_close(struct tp_scratch *scratch)
+{
+    free(scratch);
+}
+
+static uint64_t mix(uint64_t hash, double value)
+{
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof(bits));
+    hash = (hash ^ bits) * 0x9e3779b97f4a7c15u;
+    return hash ^ hash >> 32;
+}
+
+static bool is_alike(const struct alike *a, const struct alike *b)
+{
+    return a->used == b->used && a->samples == b->samples && a->blocks == b->blocks &&
+        a->variance == b->variance && a->scale == b->scale;
+}
+
+/* The place of what has these sums; `out_there` tells whether it is filled. */
+static struct alike *remember(
+    struct tp_scratch *scratch, const struct alike *wanted, bool *out_there)
+{
+    uint64_t hash = mix(mix(wanted->used, wanted->samples), wanted->blocks);
+    hash = mix(mix(hash, wanted->variance), wanted->scale);
+    struct alike *place = &scratch->known[hash >> 8 & ((1 << KNOWN_BITS) - 1)];
+    *out_there = is_alike(place, wanted);
+    return place;
 }
 
 /* ---- blends --------------------------------------------------------------------------- */
@@ -185,8 +242,8 @@ struct group {
     double certain;  // was seen of that
 };
 
-static void collect_groups(struct tp_build *build, const struct tp_cell *cells,
-    size_t n, enum figure figure, struct group *groups)
+static void collect_groups(const struct tp_build *build, struct tp_scratch *scratch,
+    const struct tp_cell *cells, size_t n, enum figure figure, struct group *groups)
 {
     bool live = figure >= LIVE_BLOCKS, bytes = figure % 2 != 0;
     for (size_t i = 0; i < n; i++) {
@@ -194,87 +251,71 @@ static void collect_groups(struct tp_build *build, const struct tp_cell *cells,
         uint32_t group = build->group_of[live][cells[i].class];
         double size = bytes ? tp_cells_size(build->profile, cells[i].class) : 1;
         const struct tp_sums *sums = live ? &cells[i].live : &cells[i].taken;
-        blend_cell(build, &build->own_blends[group], &cells[i], figure);
+        blend_cell(build, &scratch->own_blends[group], &cells[i], figure);
         groups[group].certain += sums->samples * size;
         groups[group].value += (double)cells[i].value[figure];
     }
 }
 
-static void believe_large(
-    struct tp_build *build, const struct tp_cell *cell, enum figure figure)
+static void believe_large(const struct tp_build *build, struct tp_scratch *scratch,
+    const struct tp_cell *cell, enum figure figure, struct tp_tally *tally)
 {
     bool live = figure >= LIVE_BLOCKS, bytes = figure % 2 != 0;
     const struct tp_blend *whole = &build->whole_blends[TP_FORMAT_LARGE];
-    struct tp_blend own = { 0 };
-    blend_cell(build, &own, cell, figure);
+    struct tp_blend *own = &scratch->own_blends[TP_FORMAT_LARGE];
+    struct tp_halves *halves = &scratch->halves[TP_FORMAT_LARGE];
+    tp_blend_clear(own);
+    blend_cell(build, own, cell, figure);
     // Blocks of others may be smaller and weigh more than any of this site could.
     double size = cell->taken.blocks > 0 ? cell->taken.bytes / cell->taken.blocks : 0;
     double interval = (double)build->dump->sampling.interval_bytes * GROWTH;
     double heaviest = bytes || !(size > 0) ? INFINITY : interval / size;
-    struct tp_halves halves;
-    tp_blend_halves(&halves, &own, whole, 1, heaviest);
+    tp_blend_halves(halves, own, whole, 1, heaviest);
     double total = fmax((double)build->total[TP_FORMAT_LARGE][figure], 0);
-    struct tp_belief belief = tp_blend_believe(&own, whole, &halves, total,
+    struct tp_belief belief = tp_blend_believe(own, whole, halves, total,
         (double)cell->value[figure], TP_CALIBRATE_DIFFERENCE);
     double certain = tp_believe_certain(live ? &cell->live : &cell->taken, bytes);
-    add_belief(build, cell->site, figure, &belief, certain, total);
+    add_belief(tally, &belief, certain, total);
 }
 
 /*
  * The site of `n` cells, which follow each other. Where it has small and large classes,
  * those between may be among its own, too.
  */
-static void believe_site(
-    struct tp_build *build, const struct tp_cell *cells, size_t n, enum figure figure)
+static struct tp_tally believe_counted(const struct tp_build *build,
+    struct tp_scratch *scratch, const struct tp_cell *cells, size_t n,
+    enum figure figure)
 {
-    struct group groups[TP_FORMAT_CLASSES] = { 0 };
+    struct group groups[TP_FORMAT_CLASSES];
+    struct tp_tally tally = { 0 };
     uint32_t least = UINT32_MAX, most = 0;
     for (size_t i = 0; i < n; i++) {
         if (cells[i].class == TP_FORMAT_LARGE) {
-            believe_large(build, &cells[i], figure);
+            believe_large(build, scratch, &cells[i], figure, &tally);
             continue;
         }
         uint32_t group = build->group_of[figure >= LIVE_BLOCKS][cells[i].class];
         least = group < least ? group : least;
         most = group > most ? group : most;
     }
-    if (least > most) return;
-    memset(&build->own_blends[least], 0,
-        (most - least + 1) * sizeof(build->own_blends[0]));
-    collect_groups(build, cells, n, figure, groups);
-    tp_blend_halves(&build->halves[least], &build->own_blends[least],
+    if (least > most) return tally;
+    memset(&groups[least], 0, (most - least + 1) * sizeof(groups[0]));
+    for (uint32_t g = least; g <= most; g++) tp_blend_clear(&scratch->own_blends[g]);
+    collect_groups(build, scratch, cells, n, figure, groups);
+    tp_blend_halves(&scratch->halves[least], &scratch->own_blends[least],
         &build->whole_blends[least], most - least + 1, INFINITY);
     for (uint32_t g = least; g <= most; g++) {
         double total = build->known.group_total[g];
         if (!(total < MOST_TOTAL)) continue;
-        const struct tp_blend *own = &build->own_blends[g],
+        const struct tp_blend *own = &scratch->own_blends[g],
                               *whole = &build->whole_blends[g];
-        struct tp_belief belief = tp_blend_believe(
-            own, whole, &build->halves[g], total, groups[g].value, TP_CALIBRATE_SHARES);
+        struct tp_belief belief = tp_blend_believe(own, whole, &scratch->halves[g],
+            total, groups[g].value, TP_CALIBRATE_SHARES);
         double q = tp_blend_share(own, whole);
         narrow(&belief, known_of_group(build, cells, n, figure, g, q));
-        add_belief(build, cells[0].site, figure, &belief, groups[g].certain, total);
+        add_belief(&tally, &belief, groups[g].certain, total);
     }
-}
-
-static void believe_figure(struct tp_build *build, enum figure figure)
-{
-    const struct tp_cell *cells = build->cells;
-    blend_all(build, figure);
-    know_groups(build, figure);
-    for (size_t begin = 0, end; begin < build->n_cells; begin = end) {
-        end = begin;
-        while (end < build->n_cells && cells[end].site == cells[begin].site) end++;
-        believe_site(build, &cells[begin], end - begin, figure);
-    }
-}
-
-void tp_believe_all(struct tp_build *build)
-{
-    group_classes(build, false);
-    group_classes(build, true);
-    for (int figure = 0; figure < COUNTED; figure++)
-        believe_figure(build, (enum figure)figure);
+    return tally;
 }
 
 double tp_believe_certain(const struct tp_sums *sums, bool bytes)
@@ -287,25 +328,34 @@ double tp_believe_certain(const struct tp_sums *sums, bool bytes)
 /* ---- the peak ------------------------------------------------------------------------- */
 
 /* Weights are those of all that the site took, of which the counters know the sum. */
-static double scale_of(const struct tp_build *build, const struct tp_cell *cell)
+double tp_believe_scale(const struct tp_build *build, const struct tp_cell *cell)
 {
     double taken = cell->taken.blocks * tp_cells_size(build->profile, cell->class);
     if (cell->class == TP_FORMAT_LARGE || !(taken > 0)) return 1;
     return (double)cell->value[ALLOCATED_BYTES] / taken;
 }
 
-static void blend_peak(const struct tp_build *build, struct tp_blend *to,
-    const struct tp_cell *cell, double factor)
+/* What is on record of the peak; how many samples that is may have to be found out. */
+static struct tp_sums sums_at_peak(
+    const struct tp_build *build, const struct tp_cell *cell)
+{
+    struct tp_sums peak = cell->peak;
+    if (peak.samples < 0)
+        peak.samples =
+            tp_blend_count(&peak, &cell->taken, lightest(build, cell->class));
+    return peak;
+}
+
+static void blend_peak(
+    const struct tp_build *build, struct tp_blend *to, const struct tp_cell *cell)
 {
     double size = tp_cells_size(build->profile, cell->class);
-    double light = lightest(build, cell->class);
-    struct tp_sums peak = cell->peak;
-    if (peak.samples < 0) peak.samples = tp_blend_count(&peak, &cell->taken, light);
-    factor *= scale_of(build, cell);
+    struct tp_sums peak = sums_at_peak(build, cell);
+    double factor = build->peak_factor * tp_believe_scale(build, cell);
     if (cell->class == TP_FORMAT_LARGE)
         tp_blend_add_bytes(to, &peak, factor);
     else
-        tp_blend_add(to, &peak, light, size * factor);
+        tp_blend_add(to, &peak, lightest(build, cell->class), size * factor);
 }
 
 /* What part of all that was taken of its class a cell has at the peak. */
@@ -348,34 +398,80 @@ static double known_of_peak(
     return sum;
 }
 
-static void believe_peak_of(struct tp_build *build, const struct tp_cell *cells,
-    size_t n, double factor, double total)
+/* The values stand in the parts; what is believed lies around 0 here. */
+static struct tp_tally believe_peak(const struct tp_build *build,
+    struct tp_scratch *scratch, const struct tp_cell *cells, size_t n)
 {
     const struct tp_blend *whole = &build->whole_blends[0];
-    struct tp_blend own = { 0 };
-    for (size_t i = 0; i < n; i++) blend_peak(build, &own, &cells[i], factor);
-    struct tp_tally *tally = &build->tallies[cells[0].site];
-    struct tp_halves halves;
-    tp_blend_halves(&halves, &own, whole, 1, INFINITY);
-    struct tp_belief belief = tp_blend_believe(&own, whole, &halves, total,
-        (double)build->parts[cells[0].site].value, TP_CALIBRATE_DIFFERENCE);
-    double q = tp_blend_part_of_variance(&own, whole);
-    narrow(&belief, known_of_peak(build, cells, n, q));
-    tp_belief_add(&tally->belief[PEAK_BYTES], &belief, 1);
-    tally->most[PEAK_BYTES] = total;
+    struct tp_blend *own = &scratch->own_blends[0];
+    struct tp_halves *halves = &scratch->halves[0];
+    struct tp_tally tally = { .most = build->peak_total };
+    tp_blend_clear(own);
+    for (size_t i = 0; i < n; i++) blend_peak(build, own, &cells[i]);
+    tp_blend_halves(halves, own, whole, 1, INFINITY);
+    tally.belief = tp_blend_believe(
+        own, whole, halves, build->peak_total, 0, TP_CALIBRATE_DIFFERENCE);
+    double q = tp_blend_part_of_variance(own, whole);
+    narrow(&tally.belief, known_of_peak(build, cells, n, q));
+    return tally;
 }
 
-void tp_believe_peak(struct tp_build *build, double factor, double total)
+static void begin_peak(struct tp_build *build)
 {
     struct tp_blend *whole = &build->whole_blends[0];
     memset(whole, 0, sizeof(*whole));
     for (size_t i = 0; i < build->n_cells; i++)
-        blend_peak(build, whole, &build->cells[i], factor);
-    know_peak(build, factor);
-    for (size_t begin = 0, end; begin < build->n_cells; begin = end) {
-        size_t site = build->cells[begin].site;
-        end = begin;
-        while (end < build->n_cells && build->cells[end].site == site) end++;
-        believe_peak_of(build, &build->cells[begin], end - begin, factor, total);
+        blend_peak(build, whole, &build->cells[i]);
+    know_peak(build, build->peak_factor);
+}
+
+/* ---- all ------------------------------------------------------------------------------- */
+
+void tp_believe_begin(struct tp_build *build, enum figure figure)
+{
+    if (figure == PEAK_BYTES) {
+        begin_peak(build);
+        return;
     }
+    if (figure == 0) {
+        group_classes(build, false);
+        group_classes(build, true);
+    }
+    blend_all(build, figure);
+    know_groups(build, figure);
+}
+
+static struct tp_tally work_out(const struct tp_build *build,
+    struct tp_scratch *scratch, const struct tp_cell *cells, size_t n,
+    enum figure figure)
+{
+    if (figure == PEAK_BYTES) return believe_peak(build, scratch, cells, n);
+    return believe_counted(build, scratch, cells, n, figure);
+}
+
+struct tp_tally tp_believe_site(const struct tp_build *build,
+    struct tp_scratch *scratch, const struct tp_cell *cells, size_t n,
+    enum figure figure)
+{
+    struct tp_tally tally;
+    bool peak = figure == PEAK_BYTES, there = false;
+    if (n == 1 && cells[0].class != TP_FORMAT_LARGE) {
+        struct tp_sums sums = peak  ? sums_at_peak(build, cells)
+            : figure >= LIVE_BLOCKS ? cells[0].live
+                                    : cells[0].taken;
+        struct alike wanted = { .used = (uint64_t)figure << 32 | (cells[0].class + 1),
+            .samples = sums.samples,
+            .blocks = sums.blocks,
+            .variance = sums.block_variance,
+            .scale = peak ? tp_believe_scale(build, cells) : 1 };
+        struct alike *place = remember(scratch, &wanted, &there);
+        if (!there) wanted.tally = work_out(build, scratch, cells, n, figure);
+        // Where nothing is left to chance the mean is the value, which is each one's own.
+        if (!there && wanted.tally.belief.variance > 0) *place = wanted;
+        tally = there ? place->tally : wanted.tally;
+    } else {
+        tally = work_out(build, scratch, cells, n, figure);
+    }
+    if (peak) tally.belief.mean += (double)build->parts[cells[0].site].value;
+    return tally;
 }

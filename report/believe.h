@@ -22,12 +22,10 @@ enum figure {
     FIGURES,
 };
 
-struct tp_tally {  // of one site
-    struct tp_belief belief[FIGURES];
-    double least[FIGURES];
-    double most[FIGURES];
-    double value[FIGURES];  // for shares; the exact ones stand in the site
-    bool grew;              // large blocks live here that were taken elsewhere
+struct tp_tally {  // what is believed of one figure of one site
+    struct tp_belief belief;
+    double least;
+    double most;
 };
 
 /*
@@ -43,43 +41,57 @@ struct tp_known {
     double group_noise[TP_FORMAT_CLASSES];  // of shares in its classes
 };
 
+/* What a worker needs to work out one site after the other. */
+struct tp_scratch;
+
 struct tp_build {
     const struct tp_profile *profile;
     const struct tp_dump *dump;
     struct tp_sites *out;
     bool exact;
-    struct tp_cell *cells;
+    struct tp_cell *cells;  // in order of sites, then of classes
     size_t n_cells;
-    struct tp_tally *tallies;                  // one a site
-    struct tp_part *parts;                     // room for all cells
-    size_t *stratum;                           // cells of the parts
-    uint32_t *site_of_row;                     // UINT32_MAX: none
-    size_t unsampled;                          // index of that site
-    int64_t rest[TP_FORMAT_CLASSES][COUNTED];  // what that site has of each class
+    uint32_t *by_class;  // their indexes in order of classes, then of cells
+    size_t class_begin[TP_FORMAT_CLASSES + 1];  // in by_class
+    struct tp_part *parts;                      // room for all cells
+    uint32_t *site_of_row;                      // UINT32_MAX: none
+    size_t unsampled;                           // index of that site
+    struct tp_tally rest_tally[FIGURES];        // what is believed of it
+    int64_t rest[TP_FORMAT_CLASSES][COUNTED];   // what it has of each class
+    double rest_sum[FIGURES];                   // of those that are above 0
     int64_t total[TP_FORMAT_CLASSES][COUNTED];
     struct tp_whole whole[TP_FORMAT_CLASSES][COUNTED];  // of the sums of weights
     uint32_t group_of[2][TP_FORMAT_POOL_CLASSES];       // taken, live: see believe.c
+    struct tp_scratch *scratch[2];  // one a worker; the second may be NULL
     // For believe.c, of one figure:
     struct tp_known known;
-    // and one a group of classes:
-    struct tp_blend *whole_blends;  // of all sites; the last one of large blocks
-    struct tp_blend *own_blends;    // of one site
-    struct tp_halves *halves;
+    struct tp_blend *whole_blends;  // one a group of classes; the last: large blocks
+    double peak_factor;             // that all sums at the peak are multiplied by
+    double peak_total;              // that was shared out
 };
+
+/* NULL: without memory. */
+struct tp_scratch *tp_scratch_open(void);
+void tp_scratch_close(struct tp_scratch *scratch);
 
 /* What was seen of some blocks is certain: as many, or as many bytes. */
 double tp_believe_certain(const struct tp_sums *sums, bool bytes);
 
 /*
- * Adds what is believed of the counted figures to the tallies of all sites. Needs: cells
- * with their values, whole[] and total[]; not exact mode.
+ * Makes ready for what is believed of a figure. Needs: cells with their values, whole[]
+ * and total[]; for the peak peak_factor and peak_total; not exact mode.
  */
-void tp_believe_all(struct tp_build *build);
+void tp_believe_begin(struct tp_build *build, enum figure figure);
 
 /*
- * The same of the peak, of which `total` was shared out. The values stand in the sites.
- * All sums are multiplied by `factor`.
+ * What is believed of that figure of the site of `n` cells, which follow each other.
+ * Context: any thread, with a scratch of its own.
  */
-void tp_believe_peak(struct tp_build *build, double factor, double total);
+struct tp_tally tp_believe_site(const struct tp_build *build,
+    struct tp_scratch *scratch, const struct tp_cell *cells, size_t n,
+    enum figure figure);
+
+/* The factor that brings a cell's weights to what it was given; 1 for large blocks. */
+double tp_believe_scale(const struct tp_build *build, const struct tp_cell *cell);
 
 #endif

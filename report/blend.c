@@ -20,7 +20,24 @@
 #include "report/blend.h"
 
 #include <math.h>
-#include <string.h>
+
+/* As fmax() and fmin(), but one instruction; what is not a number is left out if first. */
+static inline double larger(double a, double b)
+{
+    return a > b ? a : b;
+}
+
+static inline double smaller(double a, double b)
+{
+    return a < b ? a : b;
+}
+
+void tp_blend_clear(struct tp_blend *blend)
+{
+    for (int i = blend->begin; i < blend->end; i++)
+        blend->samples[i] = blend->sum[i] = blend->variance[i] = blend->third[i] = 0;
+    blend->begin = blend->end = 0;
+}
 
 /* The step will not be empty. */
 static void open_step(struct tp_blend *blend, int step)
@@ -32,7 +49,7 @@ static void open_step(struct tp_blend *blend, int step)
 static void add_at(struct tp_blend *blend, double samples, double weight, double unit)
 {
     if (!(samples > 0)) return;
-    int step = (int)fmin(log2(1 + (weight - 1) * unit), TP_BLEND_STEPS - 1);
+    int step = (int)smaller(log2(1 + (weight - 1) * unit), TP_BLEND_STEPS - 1);
     open_step(blend, step);
     blend->samples[step] += samples;
     blend->sum[step] += samples * weight * unit;
@@ -56,7 +73,7 @@ struct two {
 static struct two two_weights(const struct tp_sums *sums, double lightest)
 {
     double k = sums->samples, x = sums->blocks, q = sums->block_variance + x;
-    double mean = fmax(x / k, 1), light = fmin(fmax(lightest, 1), mean);
+    double mean = larger(x / k, 1), light = smaller(larger(lightest, 1), mean);
     double above = x - k * light, above2 = q - 2 * light * x + k * light * light;
     struct two two = { .light_samples = k, .light = mean };
     if (!(above > 1e-3 * (x - k)) || !(above2 > 0)) return two;
@@ -86,8 +103,8 @@ double tp_blend_count(
     struct two two = two_weights(like, lightest);
     if (!(two.heavy_samples > 0)) return sums->blocks / two.light;
     double above = sums->block_variance + sums->blocks - two.light * sums->blocks;
-    double heavy = fmax(above, 0) / (two.heavy * (two.heavy - two.light));
-    heavy = fmin(heavy, sums->blocks / two.heavy);
+    double heavy = larger(above, 0) / (two.heavy * (two.heavy - two.light));
+    heavy = smaller(heavy, sums->blocks / two.heavy);
     return heavy + (sums->blocks - heavy * two.heavy) / two.light;
 }
 
@@ -101,7 +118,7 @@ void tp_blend_add_bytes(
     double heavy = two.heavy_samples * two.heavy;
     double chance = heavy * (two.heavy - 1);
     double size = chance > 0 ? sqrt(sums->byte_variance / chance) : 0;
-    size = fmin(size, sums->bytes / heavy);
+    size = smaller(size, sums->bytes / heavy);
     add_at(blend, two.heavy_samples, two.heavy, size * factor);
     double certain = sums->bytes - heavy * size;
     if (!(certain > 0)) return;
@@ -171,13 +188,13 @@ double tp_blend_part_of_variance(
     const struct tp_blend *own, const struct tp_blend *whole)
 {
     double variance = variance_of(whole);
-    return variance > 0 ? fmin(variance_of(own) / variance, 1) : 0;
+    return variance > 0 ? smaller(variance_of(own) / variance, 1) : 0;
 }
 
 double tp_blend_share(const struct tp_blend *own, const struct tp_blend *whole)
 {
     double sum = sum_of(whole);
-    return sum > 0 ? fmin(sum_of(own) / sum, 1) : 0;
+    return sum > 0 ? smaller(sum_of(own) / sum, 1) : 0;
 }
 
 /* How open it is whose the samples are: a site that has them all may not have had more. */
@@ -193,7 +210,7 @@ static double openness(const struct tp_blend *own, const struct tp_blend *whole)
  */
 static double missed_of(double k, double expected)
 {
-    return fmax((k + 1) * expected / (expected + 1) - k, 0);
+    return larger((k + 1) * expected / (expected + 1) - k, 0);
 }
 
 struct moments {  // of the weights of likely samples
@@ -235,16 +252,16 @@ static double grain_of(const struct tp_blend *whole, int step)
 static double rest_of(
     const struct tp_blend *own, const struct tp_blend *whole, int step)
 {
-    return fmax(whole->samples[step] - own->samples[step], 0);
+    return larger(whole->samples[step] - own->samples[step], 0);
 }
 
 void tp_blend_halves(struct tp_halves *halves, const struct tp_blend *own,
     const struct tp_blend *whole, size_t n, double heaviest)
 {
     double all = 0, mine = 0, steps[TP_BLEND_STEPS] = { 0 },
-           open[TP_BLEND_STEPS] = { 0 };
+           open[TP_BLEND_STEPS] = { 0 }, opens[TP_FORMAT_CLASSES];
     for (size_t g = 0; g < n; g++) {
-        double openly = openness(&own[g], &whole[g]);
+        double openly = opens[g] = openness(&own[g], &whole[g]);
         for (int i = whole[g].begin; i < whole[g].end; i++) {
             mine += own[g].samples[i];
             all += whole[g].samples[i];
@@ -252,15 +269,15 @@ void tp_blend_halves(struct tp_halves *halves, const struct tp_blend *own,
             open[i] += whole[g].samples[i] * openly;
         }
     }
-    memset(halves, 0, n * sizeof(halves[0]));
     // Who has no sample is taken to have been about to get one, by half.
-    double share = fmin(fmax(mine, 0.5) / all, 1);
-    double others = fmin(fmax(all - mine, 0.5) / all, 1);
+    double share = smaller(larger(mine, 0.5) / all, 1);
+    double others = smaller(larger(all - mine, 0.5) / all, 1);
     struct moments own_moments = { 0 }, rest_moments = { 0 };
     for (size_t g = 0; g < n; g++) {
-        double openly = openness(&own[g], &whole[g]);
+        double openly = opens[g];
         for (int i = whole[g].begin; i < whole[g].end; i++) {
             double k = own[g].samples[i], grain = grain_of(&whole[g], i);
+            halves[g].own_missed[i] = halves[g].rest_missed[i] = 0;
             if (!(grain > 0)) continue;
             double fits = grain > heaviest ? heaviest / grain : 1;
             double part = whole[g].samples[i] * openly / open[i];
@@ -300,7 +317,7 @@ static void allow_missed(
     for (int i = whole->begin; i < whole->end; i++) {
         if (!(whole->sum[i] > 0)) continue;
         double grain = whole->variance[i] / whole->sum[i];
-        blocks += fmax(whole->third[i] - 2 * grain * whole->variance[i], 0);
+        blocks += larger(whole->third[i] - 2 * grain * whole->variance[i], 0);
     }
     if (!(chance > 0)) return;
     double missed = (total - sum_of(whole)) * (blocks / chance);
@@ -331,7 +348,7 @@ static double slope_of(
  */
 static double scale_of(double slope, double grain)
 {
-    double scale = fmax(1 + grain * slope, 0.25);
+    double scale = larger(1 + grain * slope, 0.25);
     return scale < 1 ? sqrt(scale) : scale;
 }
 
@@ -349,8 +366,8 @@ struct tp_belief tp_blend_believe(const struct tp_blend *own,
         double scale = scale_of(slope, whole->variance[i] / whole->sum[i]);
         struct side ours = { own->sum[i], own->variance[i], halves->own[i],
             halves->own_missed[i], halves->own_grain };
-        struct side rest = { fmax(whole->sum[i] - own->sum[i], 0),
-            fmax(whole->variance[i] - own->variance[i], 0), halves->rest[i],
+        struct side rest = { larger(whole->sum[i] - own->sum[i], 0),
+            larger(whole->variance[i] - own->variance[i], 0), halves->rest[i],
             halves->rest_missed[i], halves->rest_grain };
         add_step(&a, whole, i, &ours, scale);
         add_step(&b, whole, i, &rest, scale);
@@ -362,8 +379,9 @@ struct tp_belief tp_blend_believe(const struct tp_blend *own,
     double q = shares ? a.sum / sum : a.variance / both, p = 1 - q;
     double n = sum * sum / (a.found + b.found), factor = shares ? total / sum : 1;
     struct tp_belief belief = {
-        .mean = shares ? total * q
-                       : value + p * (a.sum - mine) - q * (b.sum - fmax(all - mine, 0)),
+        .mean = shares
+            ? total * q
+            : value + p * (a.sum - mine) - q * (b.sum - larger(all - mine, 0)),
         .variance = (p * p * a.variance + q * q * b.variance) * factor * factor,
         .third = (p * p * p * a.third - q * q * q * b.third) * factor * factor * factor,
     };

@@ -28,6 +28,9 @@ struct tp_blend {
     double third[TP_BLEND_STEPS];     // and third central moment
 };
 
+/* Makes it empty again. Needs: it was empty once, all zero. */
+void tp_blend_clear(struct tp_blend *blend);
+
 /*
  * Adds the samples of blocks of one size, which weigh `unit` each (1, or their bytes) and
  * have at least the weight `lightest`.
@@ -71,8 +74,8 @@ struct tp_halves {
 };
 
 /*
- * Fills the halves of `n` groups, of which a site has `own` and all sites have `whole`:
- * half a sample among all of them. Few are heavier than `heaviest` (without one block,
+ * Fills the halves of `n` groups, of which a site has `own` and all sites have `whole`, in
+ * the steps of the latter: half a sample among all of them. Needs: n <= TP_FORMAT_CLASSES. Few are heavier than `heaviest` (without one block,
  * in the unit of the figure; INFINITY: no limit).
  */
 void tp_blend_halves(struct tp_halves *halves, const struct tp_blend *own,

@@ -102,34 +102,58 @@ int64_t tp_cells_live_requested(const struct tp_site_record *record)
     return live < INT64_MAX ? (int64_t)live : INT64_MAX;
 }
 
+/* A record on its way to its place; few bytes, as they are sorted. */
+struct key {
+    uint32_t node;
+    uint32_t class;
+    size_t row;
+};
+
 static int by_site(const void *a, const void *b)
 {
-    const struct tp_cell *x = a, *y = b;
+    const struct key *x = a, *y = b;
     if (x->node != y->node) return x->node < y->node ? -1 : 1;
     if (x->class != y->class) return x->class < y->class ? -1 : 1;
     return x->row < y->row ? -1 : x->row > y->row;
 }
 
-size_t tp_cells_read(struct tp_cell *cells, const struct tp_profile *profile)
+static void read_cell(
+    struct tp_cell *cell, const struct key *key, const struct tp_profile *profile)
 {
     static const struct tp_site_sums none;
+    const struct tp_site_record *record = &profile->dump->sites[key->row];
+    bool exact = exact_of(profile);
+    memset(cell, 0, sizeof(*cell));
+    cell->node = key->node;
+    cell->class = key->class;
+    cell->row = (uint32_t)key->row;
+    cell->temporary = (double)record->temporary_blocks / TP_FORMAT_ONE;
+    read_sums(&cell->taken, &record->taken, &none, exact);
+    read_sums(&cell->live, &record->taken, &record->freed, exact);
+    read_peak(profile, cell, record, tp_cells_peak_now(profile));
+}
+
+bool tp_cells_read(
+    struct tp_cell **out_cells, size_t *out_n, const struct tp_profile *profile)
+{
     const struct tp_dump *dump = profile->dump;
-    bool now = tp_cells_peak_now(profile), exact = exact_of(profile);
+    struct key *keys = malloc((dump->n_sites + 1) * sizeof(keys[0]));
     size_t n = 0;
+    bool ordered = true;
+    *out_cells = NULL;
+    if (!keys) return false;
     for (size_t i = 0; i < dump->n_sites; i++) {
         const struct tp_site_record *record = &dump->sites[i];
         if (!counts(profile, record)) continue;
-        struct tp_cell *cell = &cells[n++];
-        memset(cell, 0, sizeof(*cell));
         bool stack = record->node > 0 && record->node < dump->n_nodes;
-        cell->node = stack ? record->node : UINT32_MAX;
-        cell->class = record->class;
-        cell->row = i;
-        cell->temporary = (double)record->temporary_blocks / TP_FORMAT_ONE;
-        read_sums(&cell->taken, &record->taken, &none, exact);
-        read_sums(&cell->live, &record->taken, &record->freed, exact);
-        read_peak(profile, cell, record, now);
+        keys[n++] = (struct key){ stack ? record->node : UINT32_MAX, record->class, i };
+        ordered = ordered && (n < 2 || by_site(&keys[n - 2], &keys[n - 1]) < 0);
     }
-    if (n) qsort(cells, n, sizeof(cells[0]), by_site);
-    return n;
+    if (!ordered) qsort(keys, n, sizeof(keys[0]), by_site);
+    *out_cells = malloc((n + 1) * sizeof(**out_cells));
+    for (size_t i = 0; *out_cells && i < n; i++)
+        read_cell(&(*out_cells)[i], &keys[i], profile);
+    free(keys);
+    *out_n = n;
+    return *out_cells != NULL;
 }

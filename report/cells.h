@@ -23,8 +23,8 @@ struct tp_sums {
 struct tp_cell {
     uint32_t node;   // UINT32_MAX: no stack, so that it stands last
     uint32_t class;  // of the profile, or TP_FORMAT_LARGE
-    size_t row;      // of the dump
-    size_t site;     // for sites.c
+    uint32_t row;    // of the dump
+    uint32_t site;   // for sites.c
     struct tp_sums taken;
     struct tp_sums live;
     struct tp_sums peak;  // `samples` is -1 where it is not known
@@ -33,10 +33,11 @@ struct tp_cell {
 };
 
 /*
- * Fills `cells`, which have room for all site records of the dump, in order of nodes
- * and classes, and returns how many there are.
+ * Makes the cells of all site records of the dump that count, in order of nodes and
+ * classes; the caller frees them. Needs: fewer than 2^32 records. Fails: without memory.
  */
-size_t tp_cells_read(struct tp_cell *cells, const struct tp_profile *profile);
+bool tp_cells_read(
+    struct tp_cell **out_cells, size_t *out_n, const struct tp_profile *profile);
 
 /* True when the present is the highest peak that the sites know of. */
 bool tp_cells_peak_now(const struct tp_profile *profile);

@@ -1,9 +1,33 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * choose.c - of which process the call sites are shown.
+ * choose.c - what was asked for, and of which process the call sites are shown.
  */
 #include "report/emit.h"
 #include "report/frames.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void patterns_fini(struct tp_patterns *patterns)
+{
+    for (size_t i = 0; i < patterns->n; i++) regfree(&patterns->list[i]);
+    free(patterns->list);
+    patterns->list = NULL;
+    patterns->n = 0;
+}
+
+void tp_view_init(struct tp_view *view)
+{
+    memset(view, 0, sizeof(*view));
+    view->figure = TP_FIGURE_NONE;
+}
+
+void tp_view_fini(struct tp_view *view)
+{
+    patterns_fini(&view->hide);
+    patterns_fini(&view->focus);
+    patterns_fini(&view->ignore);
+}
 
 static const struct tp_view overview = { .figure = TP_FIGURE_NONE };
 

@@ -53,6 +53,37 @@ static int by_remainder(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+/*
+ * Brings the `first` parts with the largest remainders to the front, in any order: the
+ * whole order, which is a million parts of the peak, would cost more than all the rest.
+ * The middle one of three as the border: of what is in order, as of what is alike.
+ */
+static void select_first(struct tp_part **order, size_t n, size_t first)
+{
+    while (n > 16 && first > 0 && first < n) {
+        struct tp_part *three[3] = { order[0], order[n / 2], order[n - 1] };
+        qsort(three, 3, sizeof(three[0]), by_remainder);
+        size_t low = 0, high = n - 1;
+        for (;;) {
+            while (by_remainder(&order[low], &three[1]) < 0) low++;
+            while (by_remainder(&order[high], &three[1]) > 0) high--;
+            if (low >= high) break;
+            struct tp_part *spare = order[low];
+            order[low++] = order[high];
+            order[high--] = spare;
+        }
+        size_t front = high + 1;  // none of these comes behind one of the others
+        if (first < front) {
+            n = front;
+        } else {
+            order += front;
+            n -= front;
+            first -= front;
+        }
+    }
+    if (n > 1) qsort(order, n, sizeof(order[0]), by_remainder);
+}
+
 /* Where the remainders do not tell, e.g. beyond 2^53: the largest part takes it. */
 static void charge_largest(struct tp_part *parts, size_t n, int64_t left)
 {
@@ -87,7 +118,7 @@ static void make_whole(struct tp_part *parts, size_t n, int64_t target)
         return;
     }
     for (size_t i = 0; i < n; i++) order[i] = &parts[i];
-    qsort(order, n, sizeof(struct tp_part *), by_remainder);
+    select_first(order, n, (size_t)left);
     for (int64_t i = 0; i < left; i++) order[i]->value++;
     free(order);
 }

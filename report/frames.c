@@ -13,8 +13,9 @@
 #include <string.h>
 
 enum {
-    SKELETON = 200,    // bytes of a name that are looked at
-    LONGEST_CYCLE = 8  // steps of a recursion that is recognised
+    SKELETON = 200,     // bytes of a name that are looked at
+    LONGEST_CYCLE = 8,  // steps of a recursion that is recognised
+    PLACES = 4096,      // of one address; symbols.h keeps fewer
 };
 
 /* ---- the allocator's own functions ------------------------------------------------- */
@@ -134,14 +135,6 @@ bool tp_frames_is_plumbing(const char *function)
 
 /* ---- patterns ---------------------------------------------------------------------- */
 
-static void patterns_fini(struct tp_patterns *patterns)
-{
-    for (size_t i = 0; i < patterns->n; i++) regfree(&patterns->list[i]);
-    free(patterns->list);
-    patterns->list = NULL;
-    patterns->n = 0;
-}
-
 static bool matches(const struct tp_patterns *patterns, const struct tp_place *place)
 {
     const char *const texts[] = { place->function, place->file, place->module };
@@ -153,19 +146,6 @@ static bool matches(const struct tp_patterns *patterns, const struct tp_place *p
 }
 
 /* ---- views and figures --------------------------------------------------------------- */
-
-void tp_view_init(struct tp_view *view)
-{
-    memset(view, 0, sizeof(*view));
-    view->figure = TP_FIGURE_NONE;
-}
-
-void tp_view_fini(struct tp_view *view)
-{
-    patterns_fini(&view->hide);
-    patterns_fini(&view->focus);
-    patterns_fini(&view->ignore);
-}
 
 enum tp_figure tp_figure_find(const char *word)
 {
@@ -250,8 +230,9 @@ struct tp_estimate tp_sum_estimate(const struct tp_sum *sum, const struct tp_sum
 
 struct node_places {
     uint32_t first;  // in places[]
-    uint32_t n;
-    uint32_t steps;  // of the whole stack that ends here; 0: not used by any site
+    uint16_t n;
+    uint16_t marks;  // of all places of the stack that ends here
+    uint32_t steps;  // of that stack; 0: not used by any site
 };
 
 struct tp_stacks {
@@ -263,8 +244,10 @@ struct tp_stacks {
     struct tp_step *steps;  // of the stack that was asked for
     char **made;            // names for what has none
     size_t n_made;
-    uint32_t *names;  // hash table of place index + 1, by function, file and module
-    size_t n_names;   // a power of two
+    uint32_t *addresses;  // hash table of nodes, the first of each address
+    size_t n_addresses;   // a power of two
+    uint32_t *names;      // hash table of place index + 1, by function, file and module
+    size_t n_names;       // a power of two
     struct tp_sum all[TP_FIGURES];
 };
 
@@ -384,7 +367,7 @@ static bool make_places(
 {
     size_t n = 0;
     const struct tp_symbol *list = symbols_at(stacks, symbols, node, &n);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < stacks->nodes[node].n; i++) {
         size_t at = stacks->nodes[node].first + i;
         struct tp_place *place = &stacks->places[at];
         place->known = list[i].function && list[i].function[0];
@@ -399,30 +382,99 @@ static bool make_places(
     return true;
 }
 
-static bool make_all(struct tp_stacks *stacks, const struct tp_symbols *symbols)
+/* Where the node stands, or the one with the same address that came before it. */
+static uint32_t *find_address(const struct tp_stacks *stacks, uint32_t node)
+{
+    const struct tp_node_record *nodes = stacks->dump->nodes;
+    const struct tp_node_record *wanted = &nodes[node];
+    uint64_t hash =
+        (wanted->offset + ((uint64_t)wanted->module << 48)) * 0x9e3779b97f4a7c15u;
+    size_t at = hash >> 32 & (stacks->n_addresses - 1);
+    for (; stacks->addresses[at]; at = (at + 1) & (stacks->n_addresses - 1)) {
+        const struct tp_node_record *other = &nodes[stacks->addresses[at]];
+        if (other->offset == wanted->offset && other->module == wanted->module) break;
+    }
+    return &stacks->addresses[at];
+}
+
+static bool grow_addresses(struct tp_stacks *stacks)
+{
+    uint32_t *old = stacks->addresses;
+    size_t n = stacks->n_addresses;
+    stacks->n_addresses = n ? 2 * n : 1024;
+    stacks->addresses = calloc(stacks->n_addresses, sizeof(old[0]));
+    for (size_t i = 0; stacks->addresses && i < n; i++)
+        if (old[i]) *find_address(stacks, old[i]) = old[i];
+    free(old);
+    return stacks->addresses != NULL;
+}
+
+/*
+ * Gives every node its places: as a program has many stacks but few addresses, those of
+ * the first node that has its address.
+ */
+static bool share_places(struct tp_stacks *stacks, const struct tp_symbols *symbols)
 {
     const struct tp_dump *dump = stacks->dump;
-    size_t most = 0;
+    size_t known = 0;
     for (uint32_t i = 1; i < dump->n_nodes; i++) {
         struct node_places *node = &stacks->nodes[i];
-        if (!node->steps) continue;
         size_t n = 0;
+        if (!node->steps) continue;
+        if (2 * known >= stacks->n_addresses && !grow_addresses(stacks)) return false;
+        uint32_t *slot = find_address(stacks, i);
+        if (*slot) {
+            node->first = stacks->nodes[*slot].first;
+            node->n = stacks->nodes[*slot].n;
+            continue;
+        }
+        *slot = i;
+        known++;
         (void)symbols_at(stacks, symbols, i, &n);
+        if (n > PLACES) n = PLACES;
         node->first = (uint32_t)stacks->n_places;
-        node->n = (uint32_t)n;
-        node->steps = stacks->nodes[parent_of(dump, i)].steps + node->n;
+        node->n = (uint16_t)n;
         stacks->n_places += n;
+    }
+    return true;
+}
+
+/* Callers stand before who they call: what is true of a stack is told from outside in. */
+static size_t sum_up(struct tp_stacks *stacks)
+{
+    size_t most = 0;
+    for (uint32_t i = 1; i < stacks->dump->n_nodes; i++) {
+        struct node_places *node = &stacks->nodes[i];
+        if (!node->steps) continue;
+        const struct node_places *caller = &stacks->nodes[parent_of(stacks->dump, i)];
+        unsigned marks = caller->marks;
+        for (uint32_t k = 0; k < node->n; k++)
+            marks |= stacks->places[node->first + k].marks;
+        node->marks = (uint16_t)marks;
+        node->steps = caller->steps + node->n;
         if (node->steps > most) most = node->steps;
     }
+    return most;
+}
+
+static bool make_all(struct tp_stacks *stacks, const struct tp_symbols *symbols)
+{
+    if (!share_places(stacks, symbols)) return false;
     stacks->n_names = 16;
     while (stacks->n_names < stacks->n_places * 2) stacks->n_names *= 2;
     stacks->places = calloc(stacks->n_places + 1, sizeof(stacks->places[0]));
     stacks->names = calloc(stacks->n_names, sizeof(stacks->names[0]));
-    stacks->steps = calloc(most + 1, sizeof(stacks->steps[0]));
-    if (!stacks->places || !stacks->names || !stacks->steps) return false;
-    for (uint32_t i = 1; i < dump->n_nodes; i++)
-        if (stacks->nodes[i].steps && !make_places(stacks, symbols, i)) return false;
-    return true;
+    if (!stacks->places || !stacks->names) return false;
+    size_t made = 0;
+    for (uint32_t i = 1; i < stacks->dump->n_nodes; i++) {
+        const struct node_places *node = &stacks->nodes[i];
+        // The places of an address stand behind those of the one before it.
+        if (!node->steps || node->first != made) continue;
+        if (!make_places(stacks, symbols, i)) return false;
+        made += node->n;
+    }
+    stacks->steps = calloc(sum_up(stacks) + 1, sizeof(stacks->steps[0]));
+    return stacks->steps != NULL;
 }
 
 struct tp_stacks *tp_stacks_open(const struct tp_symbols *symbols,
@@ -448,6 +500,7 @@ void tp_stacks_close(struct tp_stacks *stacks)
     for (size_t i = 0; i < stacks->n_made; i++) free(stacks->made[i]);
     free(stacks->made);
     free(stacks->names);
+    free(stacks->addresses);
     free(stacks->places);
     free(stacks->steps);
     free(stacks->nodes);
@@ -510,6 +563,23 @@ const struct tp_place *tp_stacks_at(
     return *out_n ? &stacks->places[stacks->nodes[node].first] : NULL;
 }
 
+const struct tp_place *tp_stacks_first(
+    const struct tp_stacks *stacks, const struct tp_site *site)
+{
+    const struct tp_place *first = NULL;
+    if (site->kind != TP_SITE_STACK || !is_node(stacks->dump, site->node)) return NULL;
+    for (uint32_t node = site->node; node; node = parent_of(stacks->dump, node)) {
+        const struct node_places *list = &stacks->nodes[node];
+        for (uint32_t i = 0; i < list->n; i++) {
+            const struct tp_place *place = &stacks->places[list->first + i];
+            if (first && (place->marks & TP_PLACE_START)) continue;
+            first = place;
+            if (!(place->marks & TP_PLACE_PLUMBING)) return first;
+        }
+    }
+    return first;
+}
+
 const struct tp_sum *tp_stacks_all(
     const struct tp_stacks *stacks, enum tp_figure figure)
 {
@@ -521,11 +591,7 @@ bool tp_stacks_wants(const struct tp_stacks *stacks, const struct tp_site *site)
 {
     unsigned marks = 0;
     if (site->kind == TP_SITE_STACK && is_node(stacks->dump, site->node))
-        for (uint32_t node = site->node; node; node = parent_of(stacks->dump, node)) {
-            const struct node_places *list = &stacks->nodes[node];
-            for (uint32_t i = 0; i < list->n; i++)
-                marks |= stacks->places[list->first + i].marks;
-        }
+        marks = stacks->nodes[site->node].marks;
     if (marks & TP_PLACE_IGNORE) return false;
     return stacks->view->focus.n == 0 || (marks & TP_PLACE_FOCUS);
 }

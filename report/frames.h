@@ -158,6 +158,10 @@ const struct tp_step *tp_stacks_of(
 const struct tp_place *tp_stacks_at(
     const struct tp_stacks *stacks, uint32_t node, size_t *out_n);
 
+/* The place of the first of these steps, for less than the whole stack; NULL without. */
+const struct tp_place *tp_stacks_first(
+    const struct tp_stacks *stacks, const struct tp_site *site);
+
 /* The sum over all sites, to be given to tp_sum_estimate(); NULL: it is not exact. */
 const struct tp_sum *tp_stacks_all(
     const struct tp_stacks *stacks, enum tp_figure figure);

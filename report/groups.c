@@ -11,12 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const uint32_t NOWHERE = UINT32_MAX;  // no group, or none that is shown
+
 /* A stack on its way to its group. */
 struct member {
-    const struct tp_site *site;
+    uint32_t site;  // its index
     uint32_t name;
     uint32_t line;
-    size_t index;
 };
 
 static int by_place(const void *a, const void *b)
@@ -25,28 +26,26 @@ static int by_place(const void *a, const void *b)
     const struct member *right = b;
     if (left->name != right->name) return left->name < right->name ? -1 : 1;
     if (left->line != right->line) return left->line < right->line ? -1 : 1;
-    return left->index < right->index ? -1 : left->index > right->index;
+    return left->site < right->site ? -1 : left->site > right->site;
 }
+
+/* The median of one stack's ages, and of how many samples it is. */
+struct age {
+    uint64_t ns;
+    uint64_t samples;
+};
 
 static int by_median(const void *a, const void *b)
 {
-    const struct member *left = a;
-    const struct member *right = b;
-    uint64_t l = left->site->age_ns_median;
-    uint64_t r = right->site->age_ns_median;
-    return l < r ? -1 : l > r;
+    const struct age *left = a;
+    const struct age *right = b;
+    return left->ns < right->ns ? -1 : left->ns > right->ns;
 }
 
-static int64_t value_of(const struct tp_group *group, enum tp_figure figure)
-{
-    return group->sums[figure].value;
-}
-
-/* The figure stands beside each group, since qsort takes no argument of ours. */
+/* What is needed to put groups in order: less than a group to be moved about. */
 struct ranked {
-    struct tp_group group;
     int64_t value;
-    size_t index;
+    uint32_t index;
 };
 
 static int by_value(const void *a, const void *b)
@@ -58,15 +57,14 @@ static int by_value(const void *a, const void *b)
 }
 
 /* Half of the live samples are of stacks whose median is no higher. */
-static uint64_t find_median(struct member *members, size_t n, uint64_t live_samples)
+static uint64_t find_median(struct age *ages, size_t n, uint64_t live_samples)
 {
     uint64_t seen = 0;
     uint64_t median = 0;
-    if (n > 1) qsort(members, n, sizeof(members[0]), by_median);
+    if (n > 1) qsort(ages, n, sizeof(ages[0]), by_median);
     for (size_t i = 0; i < n && seen <= live_samples / 2; i++) {
-        if (!members[i].site->live_samples) continue;
-        seen += members[i].site->live_samples;
-        median = members[i].site->age_ns_median;
+        seen += ages[i].samples;
+        median = ages[i].ns;
     }
     return median;
 }
@@ -101,41 +99,135 @@ static size_t find_members(struct member *members, struct tp_groups *out,
     size_t n = 0;
     for (size_t i = 0; i < sites->n_sites; i++) {
         const struct tp_site *site = &sites->sites[i];
-        size_t n_steps = 0;
         if (site->kind != TP_SITE_STACK) continue;
         out->n_stacks++;
         tp_sum_add(&out->named, tp_site_figure(site, out->figure));
         if (!tp_stacks_wants(stacks, site)) continue;
-        const struct tp_step *steps = tp_stacks_of(stacks, site, &n_steps);
-        if (!n_steps) continue;
+        const struct tp_place *place = tp_stacks_first(stacks, site);
+        if (!place) continue;
         tp_sum_add(&out->sum, tp_site_figure(site, out->figure));
         out->samples += site->samples;
-        members[n++] = (struct member){ site, steps[0].place->name,
-            apart ? (uint32_t)i : steps[0].place->line, i };
+        members[n++] = (struct member){ (uint32_t)i, place->name,
+            apart ? (uint32_t)i : place->line };
     }
     out->n_wanted = n;
     return n;
 }
 
-/* Puts members that follow each other into groups; returns how many have something. */
-static size_t put_together(
-    struct ranked *ranked, struct member *members, size_t n, enum tp_figure figure)
+static bool is_ordered(const struct member *members, size_t n)
 {
-    size_t n_ranked = 0;
-    for (size_t i = 0, end; i < n; i = end) {
-        struct ranked *to = &ranked[n_ranked];
-        memset(to, 0, sizeof(*to));
-        for (end = i; end < n && members[end].name == members[i].name &&
-             members[end].line == members[i].line;
-             end++)
-            add_member(&to->group, members[end].site, figure);
-        to->value = value_of(&to->group, figure);
-        if (to->value <= 0) continue;
-        to->group.age_ns_median =
-            find_median(members + i, end - i, to->group.live_samples);
-        to->index = n_ranked++;
+    for (size_t i = 1; i < n; i++)
+        if (members[i].line < members[i - 1].line) return false;
+    return true;
+}
+
+/*
+ * Puts the members in order of names, lines and indexes: there are as few names as the
+ * program has functions, so they are counted. NULL: without memory.
+ */
+static struct member *sort_members(const struct member *members, size_t n)
+{
+    uint32_t names = 0;
+    for (size_t i = 0; i < n; i++)
+        if (members[i].name >= names) names = members[i].name + 1;
+    struct member *sorted = malloc((n + 1) * sizeof(sorted[0]));
+    size_t *begin = calloc((size_t)names + 1, sizeof(begin[0]));
+    if (sorted && begin) {
+        for (size_t i = 0; i < n; i++) begin[members[i].name + 1]++;
+        for (uint32_t i = 0; i < names; i++) begin[i + 1] += begin[i];
+        for (size_t i = 0; i < n; i++) sorted[begin[members[i].name]++] = members[i];
+        for (size_t i = 0, end; i < n; i = end) {
+            end = begin[sorted[i].name];
+            if (!is_ordered(sorted + i, end - i))
+                qsort(sorted + i, end - i, sizeof(sorted[0]), by_place);
+        }
     }
-    return n_ranked;
+    bool good = sorted && begin;
+    free(begin);
+    if (good) return sorted;
+    free(sorted);
+    return NULL;
+}
+
+/* Numbers the groups of sorted members; returns how many there are. */
+static size_t number_groups(uint32_t *group_of, const struct member *members, size_t n)
+{
+    size_t n_groups = 0;
+    for (size_t i = 0; i < n; i++) {
+        n_groups += i == 0 || members[i].name != members[i - 1].name ||
+            members[i].line != members[i - 1].line;
+        group_of[members[i].site] = (uint32_t)n_groups - 1;
+    }
+    return n_groups;
+}
+
+/* The medians of all groups, from the ages of their stacks, put in order of groups. */
+static bool find_medians(struct tp_groups *out, const struct tp_sites *sites,
+    const uint32_t *place_of, size_t n_sites)
+{
+    size_t *begin = calloc(out->n_groups + 1, sizeof(begin[0]));
+    struct age *ages = malloc((n_sites + 1) * sizeof(ages[0]));
+    bool good = begin && ages;
+    for (size_t i = 0; good && i < n_sites; i++)
+        if (place_of[i] != NOWHERE && sites->sites[i].live_samples)
+            begin[place_of[i] + 1]++;
+    for (size_t i = 0; good && i < out->n_groups; i++) begin[i + 1] += begin[i];
+    for (size_t i = 0; good && i < n_sites; i++) {
+        const struct tp_site *site = &sites->sites[i];
+        if (place_of[i] == NOWHERE || !site->live_samples) continue;
+        ages[begin[place_of[i]]++] =
+            (struct age){ site->age_ns_median, site->live_samples };
+    }
+    // Each group's ages now end where they began.
+    for (size_t i = 0, first = 0; good && i < out->n_groups; first = begin[i++])
+        if (out->groups[i].live_samples)
+            out->groups[i].age_ns_median = find_median(
+                ages + first, begin[i] - first, out->groups[i].live_samples);
+    free(begin);
+    free(ages);
+    return good;
+}
+
+/*
+ * Makes the groups, heaviest first, and leaves out those of nothing. Sites are many and
+ * large, so they are gone through in their order, and not group by group.
+ */
+static bool put_together(struct tp_groups *out, const struct tp_sites *sites,
+    const struct member *members, size_t n)
+{
+    size_t n_sites = sites->n_sites;
+    uint32_t *place_of = malloc((n_sites + 1) * sizeof(place_of[0]));
+    if (!place_of) return false;
+    for (size_t i = 0; i < n_sites; i++) place_of[i] = NOWHERE;
+    size_t room = number_groups(place_of, members, n);
+    struct ranked *ranked = calloc(room + 1, sizeof(ranked[0]));
+    uint32_t *rank_of = malloc((room + 1) * sizeof(rank_of[0]));
+    bool good = ranked && rank_of;
+    for (size_t i = 0; good && i < room; i++) ranked[i].index = (uint32_t)i;
+    for (size_t i = 0; good && i < n_sites; i++) {
+        if (place_of[i] == NOWHERE) continue;
+        struct tp_sum sum = { .value = ranked[place_of[i]].value };
+        tp_sum_add(&sum, tp_site_figure(&sites->sites[i], out->figure));
+        ranked[place_of[i]].value = sum.value;
+    }
+    if (good && room) qsort(ranked, room, sizeof(ranked[0]), by_value);
+    for (size_t i = 0; good && i < room; i++) {
+        bool any = ranked[i].value > 0;
+        rank_of[ranked[i].index] = any ? (uint32_t)i : NOWHERE;
+        out->n_groups += any;
+    }
+    out->groups = calloc(out->n_groups + 1, sizeof(out->groups[0]));
+    good = good && out->groups;
+    for (size_t i = 0; good && i < n_sites; i++) {
+        if (place_of[i] != NOWHERE) place_of[i] = rank_of[place_of[i]];
+        if (place_of[i] != NOWHERE)
+            add_member(&out->groups[place_of[i]], &sites->sites[i], out->figure);
+    }
+    good = good && find_medians(out, sites, place_of, n_sites);
+    free(place_of);
+    free(ranked);
+    free(rank_of);
+    return good;
 }
 
 bool tp_groups_build(struct tp_groups *out, const struct tp_sites *sites,
@@ -144,20 +236,15 @@ bool tp_groups_build(struct tp_groups *out, const struct tp_sites *sites,
     memset(out, 0, sizeof(*out));
     out->figure = figure;
     out->total = tp_sites_total(sites, figure);
-    struct member *members = calloc(sites->n_sites + 1, sizeof(members[0]));
-    struct ranked *ranked = calloc(sites->n_sites + 1, sizeof(ranked[0]));
-    if (members && ranked) {
-        size_t n = find_members(members, out, sites, stacks, view->full);
-        qsort(members, n, sizeof(members[0]), by_place);
-        out->n_groups = put_together(ranked, members, n, figure);
-        qsort(ranked, out->n_groups, sizeof(ranked[0]), by_value);
-        out->groups = calloc(out->n_groups + 1, sizeof(out->groups[0]));
-    }
-    for (size_t i = 0; out->groups && i < out->n_groups; i++)
-        out->groups[i] = ranked[i].group;
+    struct member *members = malloc((sites->n_sites + 1) * sizeof(members[0]));
+    if (!members) return false;
+    size_t n = find_members(members, out, sites, stacks, view->full);
+    struct member *sorted = sort_members(members, n);
     free(members);
-    free(ranked);
-    return out->groups != NULL;
+    bool good = sorted && put_together(out, sites, sorted, n);
+    free(sorted);
+    if (!good) tp_groups_fini(out);
+    return good;
 }
 
 void tp_groups_fini(struct tp_groups *groups)
