@@ -84,19 +84,19 @@ static TP_SLOW void *alloc_slow(size_t size, unsigned c, size_t align)
         if (block) bin->free = block->next;
     }
     uint32_t place = 0;
-    const struct tp_block *first = block;  // a sampled block may take its place
     if (block) {
-        if (TP_UNLIKELY(tp_slow_checks)) place = place_of(heap);
+        if (TP_UNLIKELY(tp_slow_checks)) {
+            place = place_of(heap);
+            // Now: a sampled block may take its place, and its slab's pages go.
+            tp_check_unused(block, bytes);
+        }
         if (tp_slow_options.exact) tp_follow_taken(heap, block, c, size, bytes);
         tp_heap_count_taken(heap, c, size);
         if (tp_slow_options.exact) tp_peak_settle(tp_heap_counters(heap));
         if (heap->countdown < 0) block = tp_slow_any_event(heap, block, c, size, bytes);
     }
     tp_slow_leave_quick(heap);
-    if (TP_UNLIKELY(tp_slow_checks) && block) {
-        if (first != block) tp_check_unused(first, bytes);
-        tp_check_taken(block, size, bytes, place);
-    }
+    if (TP_UNLIKELY(tp_slow_checks) && block) tp_check_taken(block, size, bytes, place);
     return block ? block : alloc_large(size, align, false);
 }
 
