@@ -8,7 +8,7 @@
 #include "pool/follow.h"
 #include "pool/pool.h"
 
-bool tp_exact_on;
+_Atomic(bool) tp_exact_on;
 
 static inline struct tp_told tell_of(
     struct tp_heap *heap, void *p, unsigned c, size_t requested, size_t bytes)

@@ -15,8 +15,16 @@
 
 #include "pool/heap.h"
 
-/* Set when the pool is opened: `exact`, and neither `check` nor `zero`. */
-extern bool tp_exact_on;
+/*
+ * Set when the pool is opened: `exact`, and neither `check` nor `zero`. A thread may ask
+ * before that, relaxed: it has no heap yet, and is told so further on.
+ */
+extern _Atomic(bool) tp_exact_on;
+
+static inline bool tp_exact_is_on(void)
+{
+    return atomic_load_explicit(&tp_exact_on, memory_order_relaxed);
+}
 
 /* A block of class `c`. The cold exit of malloc jumps here when tp_exact_on. */
 TP_SLOW void *tp_exact_alloc(size_t size, unsigned c);

@@ -118,7 +118,7 @@ static unsigned class_of_bin(const struct tp_bin *bin)
 
 void *tp_cold_refill(size_t size, struct tp_bin *bin)
 {
-    if (tp_exact_on) return tp_exact_alloc(size, class_of_bin(bin));
+    if (tp_exact_is_on()) return tp_exact_alloc(size, class_of_bin(bin));
     return alloc_slow(size, class_of_bin(bin), 0);
 }
 
@@ -333,7 +333,7 @@ void tp_cold_free(void *p)
     if (slab) {
         uintptr_t owner = tp_slab_owner(slab);
         if (owner & TP_SLAB_INSIDE) owner = tp_slab_owner(slab = slab - slab->back);
-        if (tp_exact_on && tp_exact_free(p, slab)) return;
+        if (tp_exact_is_on() && tp_exact_free(p, slab)) return;
         if (owner & ~(uintptr_t)TP_SLAB_FLAGS) {
             if (!free_own(p, slab)) free_block(p, slab);
             return;
@@ -457,7 +457,9 @@ const struct tp_counters *tp_pool_next(struct tp_walk *walk)
 bool tp_pool_walked(const struct tp_walk *walk)
 {
     // See fold.c.
+#if !defined(__SANITIZE_THREAD__)  // which knows of no fences
     atomic_thread_fence(memory_order_acquire);
+#endif
     return atomic_load_explicit(&tp_account.totals.folded, memory_order_relaxed) ==
         walk->folded;
 }

@@ -47,7 +47,7 @@ bool tp_slow_unsettled;
 bool tp_slow_no_passing;
 
 static _Atomic(uint32_t) no_mark = 1;  // where the kernel has none to offer
-_Atomic(uint32_t) *tp_slow_fork_mark = &no_mark;
+_Atomic(uint32_t) *_Atomic tp_slow_fork_mark = &no_mark;
 
 /* ---- opening, ticking ---- */
 
@@ -80,12 +80,13 @@ static void open_pool(void)
     tp_slow_checks = tp_slow_options.check && tp_check_open();
     tp_slow_every = tp_slow_checks || tp_slow_options.exact;
     tp_slow_no_passing = tp_slow_options.exact || tp_slow_options.watch_bytes;
-    tp_exact_on = tp_slow_options.exact && !tp_slow_checks && !tp_slow_options.zero;
+    bool exact = tp_slow_options.exact && !tp_slow_checks && !tp_slow_options.zero;
+    atomic_store_explicit(&tp_exact_on, exact, memory_order_relaxed);
     tp_heap_watch = tp_slow_every || tp_slow_options.zero ? TP_SLAB_WATCHED : 0;
     pool.start_ticks = tp_os_ticks();
     pool.start_ns = tp_os_now_ns();
     _Atomic(uint32_t) *mark = tp_os_fork_mark();
-    if (mark) tp_slow_fork_mark = mark;
+    if (mark) atomic_store_explicit(&tp_slow_fork_mark, mark, memory_order_release);
     tp_thread_open();
 }
 
@@ -209,7 +210,7 @@ void tp_slow_end(uintptr_t outer)
 /* True in a child of a bare clone, which ran no handlers. */
 static bool is_unknown_child(void)
 {
-    return !atomic_load_explicit(tp_slow_fork_mark, memory_order_relaxed);
+    return !tp_slow_fork_mark_of();
 }
 
 struct tp_heap *tp_slow_enter(void)
@@ -465,7 +466,9 @@ void tp_pool_after_fork(void)
 
 bool tp_pool_forked(void)
 {
-    atomic_store_explicit(tp_slow_fork_mark, 1, memory_order_relaxed);
+    atomic_store_explicit(
+        atomic_load_explicit(&tp_slow_fork_mark, memory_order_relaxed), 1,
+        memory_order_relaxed);
     tp_large_after_fork(true);
     struct tp_heap *self = tp_heap_self;
     if (self == &tp_heap_aside && tp_slow_now.aside.heap) self = tp_slow_now.aside.heap;

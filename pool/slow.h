@@ -66,8 +66,16 @@ void tp_slow_end(uintptr_t outer);
  * Where a fork without handlers shows: 0 there (tp_os_fork_mark()); and a fork that is
  * not seen to yet.
  */
-extern _Atomic(uint32_t) *tp_slow_fork_mark;
+extern _Atomic(uint32_t) *_Atomic tp_slow_fork_mark;
 extern bool tp_slow_unsettled;  // see tp_host_settle()
+
+static inline uint32_t tp_slow_fork_mark_of(void)
+{
+    // Meets the release in open_pool(): who comes early has no heap yet.
+    return atomic_load_explicit(
+        atomic_load_explicit(&tp_slow_fork_mark, memory_order_acquire),
+        memory_order_relaxed);
+}
 
 /*
  * Enters where nothing is out of the ordinary, and leaves again; NULL: it is not so, and
@@ -76,8 +84,9 @@ extern bool tp_slow_unsettled;  // see tp_host_settle()
 static inline __attribute__((always_inline)) struct tp_heap *tp_slow_enter_plain(void)
 {
     struct tp_heap *heap = tp_heap_self;
-    uint32_t mark = atomic_load_explicit(tp_slow_fork_mark, memory_order_relaxed);
-    if (TP_UNLIKELY(!heap->alive || !mark || tp_slow_unsettled ||
+    // First: who has a heap knows that the pool is open, and sees what it was opened with.
+    if (TP_UNLIKELY(!heap->alive)) return NULL;
+    if (TP_UNLIKELY(!tp_slow_fork_mark_of() || tp_slow_unsettled ||
             tp_slow_options.inert ||
             atomic_load_explicit(&tp_slow_now.frame, memory_order_relaxed)))
         return NULL;
