@@ -253,7 +253,11 @@ static uint32_t take_site(struct place *place, uint32_t class)
     return site;
 }
 
-/* The same, without a walk where the stack is known. */
+/*
+ * The same, without a walk where the stack is known. Blocks whose caller is not told come
+ * by many ways, few of them often: to try those first cost bench-strings 0.8 % more
+ * instructions than it saved.
+ */
 static uint32_t recall_site(struct place *place, const struct tp_told *block)
 {
     struct tp_stack_note *note =

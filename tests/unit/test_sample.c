@@ -72,7 +72,7 @@ struct tp_stack_note *tp_stack_recall(
     struct tp_stack_memory *memory, const struct tp_caller *caller)
 {
     (void)memory;
-    return learnt && caller->pc == known_from ? &note : NULL;
+    return learnt && caller && caller->pc == known_from ? &note : NULL;
 }
 
 struct tp_stack_note *tp_stack_learn(struct tp_stack_memory *memory)
@@ -326,6 +326,32 @@ static void every_block_is_at_its_site(void **state)
     assert_int_equal(live_blocks(site), 3 * TP_FORMAT_ONE);
 }
 
+static void a_stack_that_is_known_is_not_walked(void **state)
+{
+    (void)state;
+    struct tp_caller caller = { .pc = 0x4101 }, other = { .pc = 0x4201 };
+    set_exact();
+    stand_at(0x4100);
+    known_from = caller.pc;
+    told.caller = &caller;
+    unsigned walks = n_walks;
+    uint32_t site = tp_host_taken(&told);
+    assert_int_equal(n_walks, walks + 1);
+    // The stack below would say otherwise: it is not asked.
+    stand_at(0x4200);
+    assert_int_equal(tp_host_taken(&told), site);
+    told.class = CLASS + 1;
+    uint32_t of_class = tp_host_taken(&told);
+    assert_int_not_equal(of_class, site);
+    assert_int_equal(tp_site_node_of(of_class), tp_site_node_of(site));
+    assert_int_equal(n_walks, walks + 1);
+    told.caller = &other;
+    assert_int_not_equal(tp_site_node_of(tp_host_taken(&told)), tp_site_node_of(site));
+    told.caller = NULL;
+    tp_host_taken(&told);
+    assert_int_equal(n_walks, walks + 3);
+}
+
 static void a_block_belongs_to_the_place_that_made_it_grow(void **state)
 {
     (void)state;
@@ -477,6 +503,7 @@ int main(void)
             a_block_belongs_to_the_place_that_made_it_grow, set_defaults),
         cmocka_unit_test_setup(
             a_forked_child_has_what_threads_kept_that_are_not_there, set_defaults),
+        cmocka_unit_test_setup(a_stack_that_is_known_is_not_walked, set_defaults),
         cmocka_unit_test_setup(a_place_can_be_told, set_defaults),
         cmocka_unit_test_setup(tick_without_an_interval_dumps_nothing, set_defaults),
         cmocka_unit_test_setup(
